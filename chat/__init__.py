@@ -1,0 +1,1 @@
+"""The parts of the chat room server; `chatroom.py` joins them."""

@@ -1,0 +1,378 @@
+"""A room: its members, what it has to say to them, and the one loop that says it.
+
+Owns the order in which members hear things and the moment at which a newcomer becomes one of
+them. Knows no HTTP and no storage engine. Runs on the loop only. Invariants:
+
+- `shown_seq` and the recent frames advance when a flush starts; a flush goes to the members as
+  they were at that moment.
+- A newcomer is fed up to `shown_seq` and enters the set in the same step of the loop, without
+  an await in between: nothing falls between and nothing comes twice.
+- One flush at a time, so that there is one order for all.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+from msgspec import UNSET, UnsetType
+from msgspec.json import encode as encode_json
+from prometheus_client import Counter, Histogram
+from tornado.websocket import WebSocketClosedError
+
+from chat.eventlog import EventLog, Opening, is_ours
+from chat.presence import CROWD, People
+from chat.protocol import (
+    PLAIN_NEWCOMER,
+    Event,
+    Limits,
+    Person,
+    Status,
+    TypingNotice,
+    Welcome,
+    You,
+    decode_message,
+    encode,
+)
+from chat.websocket import Frames, text_frame
+
+_MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
+_RECENT_EVENTS = 256
+_RECENT_BYTES = 64 * 1024
+_WHOLE_EVENTS = 10_000  # a resume from further back is a gap
+_WHOLE_BYTES = 8 * 1024 * 1024
+_PIECE_BYTES = 256 * 1024
+_TYPING_PEOPLE = 50
+_PRESENCE_S = 1.0
+
+_deliveries = Counter("chatroom_deliveries", "Events written to a member's socket")
+_flush_seconds = Histogram(
+    "chatroom_flush_seconds",
+    "Time from the start of a flush to its last member",
+    buckets=(0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
+)
+_flush_events = Histogram(
+    "chatroom_events_per_flush", "Events in one flush", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+)
+
+_NEWCOMER_FRAME = text_frame(encode_json(PLAIN_NEWCOMER))
+
+
+class Member(Protocol):
+    """One socket in a room, as the room sees it."""
+
+    person_id: str
+    is_plain: bool
+
+    def write_message(self, message: Any, binary: bool = False) -> Any: ...
+
+    async def drained(self) -> None: ...
+
+
+class Past(NamedTuple):
+    """What a returning client says of itself: "I have shown everything up to `after`"."""
+
+    epoch: str
+    after: int
+
+
+class _Utterance(NamedTuple):
+    """Something to be said: ready for the v1 wire; `plain` is made from `event` if anybody needs it."""
+
+    v1: bytes
+    plain: bytes = b""
+    event: Event | None = None
+
+
+class Room:
+    """One room of this process; `on_idle` is called when nobody and nothing is left in it."""
+
+    def __init__(
+        self, name: str, log: EventLog, limits: Limits, send_buffer_bytes: int, on_idle: Callable[["Room"], None]
+    ) -> None:
+        self.name = name
+        self.members: set[Member] = set()
+        self.people = People()
+        self.shown_seq = 0
+        self._log = log
+        self._limits = limits
+        self._on_idle = on_idle
+        self._flush_bytes = send_buffer_bytes // 4  # so that one flush never cuts off a member who reads
+        self._piece_bytes = min(_PIECE_BYTES, self._flush_bytes)
+        self._opening: Opening | None = None
+        self._loading: asyncio.Future[None] | None = None
+        self._entering = 0
+        self._early: list[Event] = []  # committed while the room was loading
+        self._last_seq = 0  # of what is to be said; shown_seq once it is
+        self._recent: deque[tuple[int, bytes]] = deque()
+        self._recent_bytes = 0
+        self._unsaid: deque[_Utterance] = deque()
+        self._flush_due = False
+        self._flush_began_s = 0.0
+        self._said: asyncio.Future[None] | None = None
+        self._presence_timer: asyncio.TimerHandle | None = None
+        self._presence_told_s = 0.0
+        self._newcomers = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.members or self._entering or self._flush_due)
+
+    # Entering and leaving
+
+    async def enter(self, member: Member, wish: str, past: Past | None) -> None:
+        """Welcome a newcomer, feed him what he missed and let him in.
+
+        Raises WebSocketClosedError or StreamClosedError if he goes meanwhile; `leave` is due all the same.
+        """
+        self._entering += 1
+        try:
+            if self._opening is None:
+                await self._loaded()
+            person = self.people.join(member.person_id, wish, member)
+            self._note_presence()
+            if member.is_plain:
+                self.members.add(member)
+            else:
+                resumed, seq = await self._cursor(past)
+                await self._feed(member, self._welcome(person, resumed), seq)
+            self._announce()
+        finally:
+            self._entering -= 1
+
+    def leave(self, member: Member) -> None:
+        """Forget a member; called once, when his socket has closed."""
+        self.members.discard(member)
+        if self.people.leave(member.person_id, member):
+            self._note_presence()
+        self._rest()
+
+    async def _loaded(self) -> None:
+        """Read the room's end from the log; whoever comes meanwhile waits for the same reading."""
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(self._load())
+        await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        try:
+            opening = await self._log.open_room(self.name, max(self._limits.history, 1))
+        except BaseException:
+            self._loading = None  # the next one tries again
+            raise
+        for event in opening.recent:
+            self._keep(event.seq, text_frame(event.body))
+        self.shown_seq = self._last_seq = opening.head
+        self._opening = opening._replace(recent=[])
+        early, self._early = self._early, []
+        self.show(early)
+
+    async def _cursor(self, past: Past | None) -> tuple[str | UnsetType, int]:
+        """What to say of a client's past, and after which seq to feed him."""
+        newest = max(0, self.shown_seq - self._limits.history)
+        if past is None:
+            return UNSET, newest
+        assert self._opening is not None
+        log = self._log
+        if not is_ours(log.epochs, self._opening, log.epoch, self.shown_seq, past.epoch, past.after):
+            return "reset", newest
+        if self.shown_seq - past.after > _WHOLE_EVENTS:
+            return "gap", newest
+        if self._recent_after(past.after) is None and await log.bytes_after(self.name, past.after) > _WHOLE_BYTES:
+            return "gap", max(0, self.shown_seq - self._limits.history)
+        return "whole", past.after
+
+    def _welcome(self, person: Person, resumed: str | UnsetType) -> bytes:
+        frames = text_frame(
+            encode(Welcome(self.name, self._log.epoch, self.shown_seq, person, len(self.people), self._limits, resumed))
+        )
+        return frames if self._log.storing else frames + text_frame(encode(Status(False)))
+
+    async def _feed(self, member: Member, lead: bytes, seq: int) -> None:
+        """Send what follows `seq` in pieces, the next when the last has drained: the log is the buffer."""
+        while True:
+            frames = self._recent_after(seq)
+            if frames is None:
+                frames = await self._stored_after(seq)
+            # No await from here to the set of members: see the invariants above.
+            piece = list(_up_to(frames, self._piece_bytes))
+            seq = piece[-1][0] if piece else seq
+            member.write_message(Frames(lead + b"".join(frame for _, frame in piece)))
+            if seq >= self.shown_seq:
+                self.members.add(member)
+                return
+            await member.drained()
+            lead = b""
+
+    async def _stored_after(self, seq: int) -> list[tuple[int, bytes]]:
+        stored = await self._log.after(self.name, seq, _WHOLE_EVENTS, self._piece_bytes)
+        # The log may be ahead of what the room has shown: that comes with a flush.
+        return [(event.seq, text_frame(event.body)) for event in stored.events if event.seq <= self.shown_seq]
+
+    def _recent_after(self, seq: int) -> list[tuple[int, bytes]] | None:
+        """The recent frames that follow `seq`, or None if they do not reach back so far."""
+        missing = self.shown_seq - seq
+        if missing > len(self._recent):
+            return None
+        return list(islice(self._recent, len(self._recent) - missing, None)) if missing > 0 else []
+
+    # Saying
+
+    def show(self, events: list[Event]) -> None:
+        """Take committed events, in order; they are shown with the next flush."""
+        if self._opening is None:
+            self._early += events
+            return
+        for event in events:
+            if event.seq > self._last_seq:  # else it was read when the room loaded
+                self._last_seq = event.seq
+                self._utter(_Utterance(text_frame(event.body), event=event))
+
+    def tell(self, frame: bytes) -> None:
+        """Say something that is not in the log to all v1 members, in order with the events."""
+        self._utter(_Utterance(text_frame(frame)))
+
+    async def said(self) -> None:
+        """Return when there is nothing left to say."""
+        if self._flush_due:
+            self._said = self._said or asyncio.get_running_loop().create_future()
+            await self._said
+
+    def _utter(self, utterance: _Utterance) -> None:
+        self._unsaid.append(utterance)
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Start to give everybody what there is, as one value a wire."""
+        said = self._take()
+        self._flush_began_s = time.perf_counter()
+        members = list(self.members)
+        v1 = Frames(b"".join(utterance.v1 for utterance in said))
+        plain = Frames(b"".join(map(_plain, said)) if any(member.is_plain for member in members) else b"")
+        events = [utterance.event.seq for utterance in said if utterance.event]
+        for utterance in said:
+            if utterance.event:
+                self._keep(utterance.event.seq, utterance.v1)
+                self.shown_seq = utterance.event.seq
+        self._deliver(members, iter(members), v1, plain, len(events))
+
+    def _take(self) -> list[_Utterance]:
+        """What goes into this flush: all there is, up to its bound, but at least one."""
+        said = [self._unsaid.popleft()]
+        size_bytes = len(said[0].v1)
+        while self._unsaid and size_bytes + len(self._unsaid[0].v1) <= self._flush_bytes:
+            size_bytes += len(self._unsaid[0].v1)
+            said.append(self._unsaid.popleft())
+        return said
+
+    def _deliver(self, members: list[Member], rest: Iterator[Member], v1: Frames, plain: Frames, events: int) -> None:
+        """Write to the next members; what arrives while the loop breathes goes with the next flush."""
+        count = 0
+        for member in islice(rest, _MEMBERS_PER_TURN):
+            count += 1
+            frames = plain if member.is_plain else v1
+            if frames.data:
+                try:
+                    member.write_message(frames)
+                except WebSocketClosedError:
+                    pass  # on his way out: `leave` comes when his socket has closed
+        if count == _MEMBERS_PER_TURN:
+            asyncio.get_running_loop().call_soon(self._deliver, members, rest, v1, plain, events)
+        else:
+            self._flushed(len(members), events)
+
+    def _flushed(self, members: int, events: int) -> None:
+        if events:
+            _deliveries.inc(members * events)
+            _flush_events.observe(events)
+            _flush_seconds.observe(time.perf_counter() - self._flush_began_s)
+        if self._unsaid:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._flush_due = False
+            if self._said is not None:
+                self._said.set_result(None)
+                self._said = None
+            self._rest()
+
+    def _keep(self, seq: int, frame: bytes) -> None:
+        """Remember a frame for those who come next; never fewer than a newcomer is shown."""
+        self._recent.append((seq, frame))
+        self._recent_bytes += len(frame)
+        while len(self._recent) > max(self._limits.history, 1) and (
+            len(self._recent) > _RECENT_EVENTS or self._recent_bytes > _RECENT_BYTES
+        ):
+            self._recent_bytes -= len(self._recent.popleft()[1])
+
+    def _rest(self) -> None:
+        if self.is_idle:
+            if self._presence_timer is not None:
+                self._presence_timer.cancel()
+            self._on_idle(self)
+
+    # People
+
+    def rename(self, member: Member, wish: str) -> None:
+        """Give a person another name and tell all his sockets which it is."""
+        person = self.people.rename(member.person_id, wish)
+        you = Frames(text_frame(encode(You(person.id, person.name))))
+        self._write([other for other in self.people.sockets(person.id) if not other.is_plain], you)
+        self._note_presence()
+
+    def typing(self, member: Member) -> None:
+        """Tell the others that somebody writes; in larger rooms nobody could follow."""
+        if len(self.people) > _TYPING_PEOPLE:
+            return
+        notice = Frames(text_frame(encode(TypingNotice(self.people.get(member.person_id)))))
+        self._write(
+            [other for other in self.members if other.person_id != member.person_id and not other.is_plain], notice
+        )
+
+    def _write(self, members: list[Any], frames: Frames) -> None:
+        for member in members:
+            try:
+                member.write_message(frames)
+            except WebSocketClosedError:
+                pass  # on his way out
+
+    def _announce(self) -> None:
+        """Tell the plain members that somebody came; a crowd hears it with the presence."""
+        if len(self.people) > CROWD:
+            self._newcomers = True
+        else:
+            self._utter(_Utterance(b"", _NEWCOMER_FRAME))
+
+    def _note_presence(self) -> None:
+        """Tell what changed, at most once a second; a join storm is one frame a second for all."""
+        if self._presence_timer is None:
+            loop = asyncio.get_running_loop()
+            due_s = self._presence_told_s + _PRESENCE_S
+            self._presence_timer = loop.call_at(due_s, self._tell_presence)
+
+    def _tell_presence(self) -> None:
+        self._presence_timer = None
+        self._presence_told_s = asyncio.get_running_loop().time()
+        if self._newcomers:
+            self._newcomers = False
+            self._utter(_Utterance(b"", _NEWCOMER_FRAME))
+        if (changes := self.people.changes()) is not None:
+            self.tell(encode(changes))
+
+
+def _plain(utterance: _Utterance) -> bytes:
+    """The plain wire's frame: the text alone, as one JSON string."""
+    if utterance.event is None:
+        return utterance.plain
+    return text_frame(encode_json(decode_message(utterance.event.body).text))
+
+
+def _up_to(frames: list[tuple[int, bytes]], max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """As many frames as have room, but at least one."""
+    for number, (seq, frame) in enumerate(frames):
+        max_bytes -= len(frame)
+        if number and max_bytes < 0:
+            return
+        yield seq, frame

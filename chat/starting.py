@@ -1,0 +1,97 @@
+"""What a server needs from its machine before it starts, and what it tells the person who starts it.
+
+Owns the listening sockets, the open-file limit, the kept secret and the greeting. Invariant:
+whatever cannot be had is refused with one sentence that says what to do.
+"""
+
+import contextlib
+import errno
+import os
+import resource
+import secrets
+import socket
+from pathlib import Path
+
+from tornado.netutil import bind_sockets
+
+from chat.eventlog import LogRefused
+
+RESERVED_FILES = 256  # for the log, the listeners and plain requests
+
+
+class BadOption(Exception):
+    """An option cannot be used; the text is one sentence that says what to do."""
+
+
+def room_for_members(wanted: int) -> int:
+    """How many sockets this process can hold; raises the open-file limit as far as it may, or BadOption."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(files - RESERVED_FILES, 1)
+    if wanted > most:
+        raise BadOption(
+            f"--max_members={wanted} needs {wanted + RESERVED_FILES} open files: raise the limit with ulimit -n."
+        )
+    return wanted or most
+
+
+def kept_secret(database: str) -> str:
+    """The secret beside the database, made at first start; raises LogRefused."""
+    if database == ":memory:":
+        return secrets.token_hex(32)
+    path = Path(database + ".secret")
+    try:
+        with (
+            contextlib.suppress(FileExistsError),
+            open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
+        ):
+            file.write(secrets.token_hex(32))
+        secret = path.read_text().strip()
+    except OSError as error:
+        raise LogRefused(
+            f"The secret in {path} cannot be read or made ({error.strerror}): mend its folder or give --secret."
+        ) from None
+    if len(secret) < 32:
+        raise LogRefused(
+            f"The secret in {path} is too short: remove the file (people get new identities) or give --secret."
+        )
+    return secret
+
+
+def listen(port: int, address: str) -> list[socket.socket]:
+    """The listening sockets; raises BadOption."""
+    try:
+        return bind_sockets(port, address or None, backlog=1024)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            advice = "stop what uses it, or choose another one with --port"
+            raise BadOption(f"Port {port} is in use: {advice}.") from None
+        where = f"{address or 'any address'}, port {port}"
+        advice = "choose others with --address and --port"
+        raise BadOption(f"Cannot listen on {where} ({error.strerror}): {advice}.") from None
+
+
+def greeting(listener: socket.socket, address: str, database: str) -> str:
+    """What a person needs to know once the server runs."""
+    port = listener.getsockname()[1]
+    is_local = address in ("127.0.0.1", "::1", "localhost")
+    share = f"http://{_own_address()}:{port}/   (anyone who reaches this address can enter)"
+    return (
+        "Chatroom is running; stop it with Ctrl-C.\n\n"
+        f"  open here   http://localhost:{port}/\n"
+        f"  share       {'(only this machine can reach it)' if is_local else share}\n"
+        f"  database    {'none: nothing is kept' if database == ':memory:' else Path(database).absolute()}\n"
+    )
+
+
+def _own_address() -> str:
+    """This machine's address in its network, as far as it can be told; sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737; UDP connects without a packet
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()

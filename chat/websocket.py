@@ -1,0 +1,478 @@
+"""Bytes on the socket: reading frames as RFC 6455 asks, and a member's bounded way out.
+
+Owns the parsing of what a client sends, the frames that are made once for all members, what
+waits in memory for a member who reads slowly, and the pings that find the dead. Knows nothing
+of rooms or of what is said. Invariants: a member's bytes leave in the order in which they were
+given; what waits for one member stays under his limit and for all together under 256 MiB:
+whoever is over it is cut off, not waited for.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client import Counter
+from tornado.concurrent import Future
+from tornado.escape import json_encode, utf8
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.util import _websocket_mask
+from tornado.websocket import (
+    WebSocketClosedError,
+    WebSocketHandler,
+    WebSocketProtocol,
+    WebSocketProtocol13,
+    _WebSocketParams,
+)
+
+from chat.protocol import MAX_FRAME_BYTES, CloseCode
+
+log = logging.getLogger("chatroom")
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+_READ_BYTES = 64 * 1024
+_CHUNK_BYTES = 256 * 1024
+_FRAMES_PER_YIELD = 128
+_SOCKETS_PER_YIELD = 256
+_ALL_MEMBERS_BYTES = 256 * 1024 * 1024
+
+_cut_off = Counter("chatroom_cut_off_members", "Members cut off", ["reason"])
+_faults = Counter("chatroom_protocol_faults", "Sockets closed for breaking RFC 6455", ["code"])
+
+
+# Frames
+
+
+class Frames:
+    """Ready bytes of one or more whole frames, made once and sent to many members."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """One unmasked, final frame (RFC 6455 section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 65536:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One text frame; `payload` is UTF-8."""
+    return frame(TEXT, payload)
+
+
+PING_FRAME = frame(PING, b"")
+
+
+# Reading
+
+
+class Fault(Exception):
+    """The client broke RFC 6455; `code` is the close code it gets."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class FrameReader:
+    """Cuts a client's bytes into messages and control frames; a whole read at a time.
+
+    Stricter than Tornado's reader, which takes unmasked frames (refused in RFC 6455 section
+    5.1) and awaits three futures a frame.
+    """
+
+    __slots__ = ("_fragments", "_opcode", "_unread")
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._fragments: bytearray | None = None
+        self._opcode = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield (opcode, payload) of each message that `data` completes; raises Fault."""
+        self._unread += data
+        position = 0
+        try:
+            while (found := self._frame_at(position)) is not None:
+                head, start, end = found
+                payload = _websocket_mask(bytes(self._unread[start - 4 : start]), bytes(self._unread[start:end]))
+                position = end
+                if (message := self._assemble(head, payload)) is not None:
+                    yield message
+        finally:
+            del self._unread[:position]
+
+    def _frame_at(self, position: int) -> tuple[int, int, int] | None:
+        """The frame's first byte and where its payload starts and ends; None until it is all there."""
+        unread = self._unread
+        there = len(unread) - position
+        if there < 2:
+            return None
+        head, size = unread[position], unread[position + 1] & 0x7F
+        if not unread[position + 1] & 0x80:
+            raise Fault(CloseCode.PROTOCOL_ERROR, "a client must mask its frames")
+        _check_head(head, size)
+        start = position + 6
+        if size == 126:
+            if there < 4:
+                return None
+            (size,) = struct.unpack_from("!H", unread, position + 2)
+            start += 2
+            if size < 126:
+                raise Fault(CloseCode.PROTOCOL_ERROR, "a length must be written as short as possible")
+        elif size == 127:
+            if there < 10:
+                return None
+            (size,) = struct.unpack_from("!Q", unread, position + 2)
+            start += 8
+            if size < 65536 or size >= 1 << 63:
+                raise Fault(CloseCode.PROTOCOL_ERROR, "a length must be written as short as possible")
+        self._check_size(head, size)
+        end = start + size
+        return (head, start, end) if end <= len(unread) else None
+
+    def _check_size(self, head: int, size: int) -> None:
+        held = len(self._fragments) if self._fragments is not None and not head & 0x8 else 0
+        if held + size > MAX_FRAME_BYTES:
+            raise Fault(CloseCode.TOO_BIG, f"a message has at most {MAX_FRAME_BYTES} bytes")
+
+    def _assemble(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
+        """Join fragments (RFC 6455 section 5.4); control frames pass between them."""
+        opcode, final = head & 0x0F, head & 0x80
+        if opcode & 0x8:
+            return opcode, payload
+        if (opcode == CONTINUATION) != (self._fragments is not None):
+            raise Fault(CloseCode.PROTOCOL_ERROR, "a fragment is out of place")
+        if opcode != CONTINUATION:
+            if final:
+                return opcode, payload
+            self._opcode, self._fragments = opcode, bytearray()
+        assert self._fragments is not None
+        self._fragments += payload
+        if not final:
+            return None
+        whole, self._fragments = bytes(self._fragments), None
+        return self._opcode, whole
+
+
+def _check_head(head: int, size: int) -> None:
+    opcode = head & 0x0F
+    if head & 0x70:
+        raise Fault(CloseCode.PROTOCOL_ERROR, "no extension was agreed on")
+    if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+        raise Fault(CloseCode.PROTOCOL_ERROR, "unknown opcode")
+    if opcode & 0x8 and (size > 125 or not head & 0x80):
+        raise Fault(CloseCode.PROTOCOL_ERROR, "a control frame is short and whole")
+
+
+def _check_close(payload: bytes) -> None:
+    """RFC 6455 section 7.4; Tornado would echo any code."""
+    if not payload:
+        return
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not (code in _CLOSE_CODES or 3000 <= code <= 4999):
+        raise Fault(CloseCode.PROTOCOL_ERROR, "not a close code")
+    _utf8(payload[2:])
+
+
+_CLOSE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+
+
+def _utf8(payload: bytes) -> str:
+    try:
+        return payload.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault(CloseCode.NOT_UTF8, "text must be UTF-8") from None
+
+
+# What waits for slow members
+
+
+class SendBudget:
+    """What waits for all members of this process together; over the limit the fullest go first."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.waiting_bytes = 0
+        self._holders: set[BoundedProtocol] = set()
+
+    def take(self, holder: "BoundedProtocol", size_bytes: int) -> None:
+        self.waiting_bytes += size_bytes
+        self._holders.add(holder)
+        if self.waiting_bytes > self.limit_bytes:
+            self._cut_fullest()
+
+    def give_back(self, holder: "BoundedProtocol", size_bytes: int) -> None:
+        self.waiting_bytes -= size_bytes
+        if not holder.waiting_bytes:
+            self._holders.discard(holder)
+
+    def _cut_fullest(self) -> None:
+        # Down to 7/8, so that a stalled network costs one sort per 32 MiB and not one per write.
+        for holder in sorted(self._holders, key=lambda each: each.waiting_bytes, reverse=True):
+            if self.waiting_bytes <= self.limit_bytes * 7 // 8:
+                return
+            holder.cut_off("memory")
+
+
+send_budget = SendBudget(_ALL_MEMBERS_BYTES)
+
+
+class BoundedProtocol(WebSocketProtocol13):
+    """Tornado's protocol with a strict bulk reader and a write path that never grows without bound."""
+
+    def __init__(self, handler: "FramesHandler", params: _WebSocketParams, limit_bytes: int) -> None:
+        super().__init__(handler, False, params)
+        self.member = handler
+        self.limit_bytes = limit_bytes
+        self.waiting_bytes = 0
+        self.heard = True  # anything moved, in or out, since the last ping
+        self._backlog: deque[bytes | memoryview] = deque()
+        self._pumping_bytes = 0
+        self._drained: Future[None] | None = None
+
+    # Writing
+
+    def send(self, data: bytes) -> None:
+        """Send whole frames: at once if nothing waits, else behind what does. Never blocks, never raises."""
+        rest: bytes | memoryview = data
+        # Under TLS only the stream may write; otherwise the kernel takes it without a Future or a copy.
+        if not self.waiting_bytes and type(self.stream) is IOStream:
+            try:
+                sent = self.stream.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except (OSError, AttributeError) as error:  # the peer, or the stream, is gone
+                self.stream.close(exc_info=error)
+                return
+            if sent == len(data):
+                return
+            rest = memoryview(data)[sent:]
+        self._hold(rest)
+
+    async def drained(self) -> None:
+        """Return when the kernel has taken everything; raises StreamClosedError when it never will."""
+        if self.waiting_bytes:
+            await self._drained_future()
+        elif self.stream.closed():
+            raise StreamClosedError()
+
+    def cut_off(self, reason: str) -> None:
+        """Drop a member who costs too much: a close frame would wait behind the very backlog."""
+        if self.stream.closed():
+            return
+        _cut_off.labels(reason).inc()
+        log.warning("cut off %s: %d bytes waiting (%s)", self.handler, self.waiting_bytes, reason)
+        self.stream.close()
+        self._release()
+
+    def _hold(self, rest: bytes | memoryview) -> None:
+        if self.stream.closed():
+            return
+        if self.waiting_bytes + len(rest) > self.limit_bytes:
+            self.cut_off("slow")
+            return
+        self._backlog.append(rest)
+        self.waiting_bytes += len(rest)
+        send_budget.take(self, len(rest))
+        if not self._pumping_bytes and self._backlog:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Give the stream one chunk; at most one write is under way, so that it costs one Future."""
+        chunk = self._backlog.popleft() if len(self._backlog) == 1 else b"".join(self._next_pieces())
+        self._pumping_bytes = len(chunk)
+        try:
+            self.stream.write(chunk).add_done_callback(self._pumped)
+        except StreamClosedError:
+            self._release()
+
+    def _next_pieces(self) -> Iterator[bytes | memoryview]:
+        size = 0
+        while self._backlog and (not size or size + len(self._backlog[0]) <= _CHUNK_BYTES):
+            size += len(self._backlog[0])
+            yield self._backlog.popleft()
+
+    def _pumped(self, written: "Future[None]") -> None:
+        if self.stream.closed() or written.exception() is not None:
+            self._release()
+            return
+        self.heard = True
+        self._forget(self._pumping_bytes)
+        self._pumping_bytes = 0
+        if self._backlog:
+            self._pump()
+        elif self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    def _release(self) -> None:
+        self._backlog.clear()
+        self._pumping_bytes = 0
+        self._forget(self.waiting_bytes)
+        if self._drained is not None:
+            self._drained.set_exception(StreamClosedError())
+            self._drained = None
+
+    def _forget(self, size_bytes: int) -> None:
+        self.waiting_bytes -= size_bytes
+        send_budget.give_back(self, size_bytes)
+
+    def _drained_future(self) -> "Future[None]":
+        if self._drained is None:
+            self._drained = Future()
+            self._drained.add_done_callback(lambda future: future.exception())  # nobody has to wait for it
+        return self._drained
+
+    def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> "Future[None]":
+        """Tornado's own frames (pong, close, `write_message` of a str) take the same bounded way."""
+        self.send(frame(opcode, data))
+        return self._drained_future() if self.waiting_bytes else done()
+
+    # Reading
+
+    async def _receive_frame_loop(self) -> None:
+        try:
+            await self._receive()
+        except StreamClosedError:
+            self._abort()
+        finally:
+            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+
+    async def _receive(self) -> None:
+        reader = FrameReader()
+        unyielded = 0
+        try:
+            while not self.client_terminated:
+                data = await self.stream.read_bytes(_READ_BYTES, partial=True)
+                self.heard = True
+                for opcode, payload in reader.feed(data):
+                    await self._take(opcode, payload)
+                    if self.client_terminated:
+                        return
+                    unyielded += 1
+                    if unyielded >= _FRAMES_PER_YIELD:
+                        unyielded = 0
+                        await asyncio.sleep(0)
+        except Fault as fault:
+            await self._fail(fault)
+
+    async def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == CLOSE:
+            _check_close(payload)
+        elif opcode in (TEXT, BINARY):
+            if not self.server_terminated:  # after our close frame nothing counts any more
+                await self._hear(_utf8(payload) if opcode == TEXT else payload)
+            return
+        self._handle_message(opcode, payload)
+
+    async def _hear(self, message: str | bytes) -> None:
+        try:
+            if (handled := self.handler.on_message(message)) is not None:
+                await handled
+        except StreamClosedError:
+            raise
+        except Exception:
+            # Whatever went wrong is our fault and this member's alone: one traceback, and he comes back.
+            log.exception("a frame of %s could not be handled", self.handler)
+            self.member.close(CloseCode.OUR_FAULT, "internal error")
+
+    async def _fail(self, fault: Fault) -> None:
+        """Say why, then let the client go first: bytes left unread would turn our close into a reset."""
+        _faults.labels(int(fault.code)).inc()
+        self.member.close(fault.code, fault.reason)
+        await self.drained()
+        with contextlib.suppress(OSError):
+            self.stream.socket.shutdown(socket.SHUT_WR)
+        while True:  # `close` has set a timer that aborts the stream
+            await self.stream.read_bytes(_READ_BYTES, partial=True)
+
+
+_DONE: "list[Future[None]]" = []
+
+
+def done() -> "Future[None]":
+    """The one finished Future that every delivered write returns."""
+    if not _DONE:
+        _DONE.append(Future())
+        _DONE[0].set_result(None)
+    return _DONE[0]
+
+
+class FramesHandler(WebSocketHandler):
+    """A WebSocketHandler whose `write_message` also takes `Frames`, as they are."""
+
+    send_buffer_bytes = 1024 * 1024
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        if self.request.headers.get("Sec-WebSocket-Version") != "13":
+            return None
+        params = _WebSocketParams(max_message_size=MAX_FRAME_BYTES)
+        return BoundedProtocol(self, params, self.send_buffer_bytes)
+
+    def write_message(self, message: Any, binary: bool = False) -> "Future[None]":
+        """Send to this member: str, bytes and dict as Tornado does, `Frames` as they are.
+
+        Raises WebSocketClosedError once the socket is closing.
+        """
+        connection = self.ws_connection
+        if connection is None or connection.is_closing():
+            raise WebSocketClosedError()
+        if type(message) is Frames:
+            connection.send(message.data)  # type: ignore[attr-defined]
+            return done()
+        if isinstance(message, dict):
+            message = json_encode(message)
+        return connection._write_frame(True, BINARY if binary else TEXT, utf8(message))  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits in this process for the member to read."""
+        return self.ws_connection.waiting_bytes if isinstance(self.ws_connection, BoundedProtocol) else 0
+
+    async def drained(self) -> None:
+        """Return when this member's kernel has taken everything; raises StreamClosedError if he goes."""
+        if not isinstance(self.ws_connection, BoundedProtocol):
+            raise StreamClosedError()
+        await self.ws_connection.drained()
+
+    def ping_or_drop(self) -> None:
+        """Ping a member who has been heard since the last ping; drop one who has not."""
+        connection = self.ws_connection
+        if not isinstance(connection, BoundedProtocol) or connection.is_closing():
+            return
+        if not connection.heard:
+            _cut_off.labels("silent").inc()
+            log.info("dropped %s: no answer to a ping", self)
+            connection.stream.close()
+        elif not connection.waiting_bytes:  # behind a backlog a ping would prove nothing
+            connection.heard = False
+            connection.send(PING_FRAME)
+        else:
+            connection.heard = False
+
+    def _detach_stream(self) -> IOStream:
+        stream = super()._detach_stream()
+        stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
+        return stream
+
+
+async def sweep(handlers: Iterable[FramesHandler]) -> None:
+    """Ping everybody once, letting the loop breathe in between."""
+    for count, handler in enumerate(list(handlers), 1):
+        handler.ping_or_drop()
+        if count % _SOCKETS_PER_YIELD == 0:
+            await asyncio.sleep(0)

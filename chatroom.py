@@ -1,0 +1,578 @@
+"""A web chat room that one command starts: the front door.
+
+Owns the options, the routes, and `ChatSocket`, which joins one member's socket to his room. What
+is said is in chat/protocol.py, how a room says it in chat/room.py, how it is kept in
+chat/eventlog. A message's way: `ChatSocket.on_message` -> `EventLog.append` -> `Room.show` ->
+`write_message` to every member.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, ClassVar
+
+import msgspec
+from prometheus_client import Counter, Gauge
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
+from tornado.iostream import StreamClosedError
+from tornado.options import Error as OptionError
+from tornado.options import OptionParser
+from tornado.web import Application, HTTPError
+from tornado.websocket import WebSocketClosedError
+
+from chat import http, identity, protocol, starting
+from chat.eventlog import Draft, EventLog, LogRefused, Slice
+from chat.eventlog.sqlite import SqliteLog
+from chat.limits import RateLimit
+from chat.protocol import CloseCode, ProtocolError
+from chat.room import Past, Room
+from chat.starting import BadOption
+from chat.websocket import Frames, FramesHandler, sweep, text_frame
+
+log = logging.getLogger("chatroom")
+
+HANDSHAKE_S = 10  # for the request of a handshake, and the longest an idle page connection is kept
+PING_S = 20
+ASKS_PER_S, ASKS_BURST = 5.0, 20.0  # history, people and renames of one person
+SAYS_IN_FLIGHT = 64  # of one socket; then it is not read
+STRIKES, STRIKES_S = 20, 10.0  # bad frames that close a socket
+TYPING_S = 3.0
+WELCOME_BACK_PER_S = 500  # how fast members are asked to return: half of what one core can greet
+
+_members = Gauge("chatroom_members", "Open sockets")
+_rooms = Gauge("chatroom_rooms", "Rooms with anybody in them")
+_refused_handshakes = Counter("chatroom_refused_handshakes", "Handshakes refused", ["reason"])
+_refused_frames = Counter("chatroom_refused_frames", "Frames refused", ["code"])
+_dropped_texts = Counter("chatroom_dropped_plain_frames", "Frames of the plain wire that cannot be a message")
+
+
+# Options
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of the server, as values; `python chatroom.py --help` lists them."""
+
+    port: int = _option(8888, "TCP port; 0 picks a free one and prints it")
+    address: str = _option("", "address to listen on; empty: all, IPv4 and IPv6")
+    database: str = _option("chatroom.db", "SQLite file that holds the rooms' logs; ':memory:' keeps nothing")
+    redis: str = _option("", "redis://...: the shared log for several processes, in place of SQLite")
+    processes: int = _option(1, "server processes on this machine sharing the port; more than 1 needs redis")
+    secret: str = _option("", "signs identities; empty: made at first start and kept beside the database")
+    history: int = _option(50, "messages shown to someone who enters a room")
+    message_rate: float = _option(5.0, "messages a second one person may send, bursts of four times that; 0 = no limit")
+    connections_per_address: int = _option(0, "open sockets from one address; 0 = no limit")
+    max_members: int = _option(0, "open sockets in all; 0 = what the open-file limit allows, less a reserve")
+    send_buffer_bytes: int = _option(1048576, "bytes that may wait in the server for one member before he is cut off")
+    allowed_origins: str = _option("", "extra Origins besides the page's own, as https://host, separated by commas")
+    shutdown_grace_s: float = _option(10.0, "seconds to drain on SIGTERM")
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """The command line over `--config=FILE` over the environment (`CHATROOM_NAME`); raises BadOption."""
+    parser = OptionParser()
+    parser.define("config", type=str, help="file of options, as NAME = VALUE in Python", group="chatroom")
+    for option in fields(Settings):
+        parser.define(
+            option.name, option.default, type=type(option.default), help=option.metadata["help"], group="chatroom"
+        )
+    names = [option.name for option in fields(Settings)]
+    kept = [
+        f"--{name}={environment[f'CHATROOM_{name.upper()}']}"
+        for name in names
+        if f"CHATROOM_{name.upper()}" in environment
+    ]
+    _parse(parser, [*kept, *arguments])
+    if parser.config:
+        try:
+            parser.parse_config_file(parser.config, final=False)
+        except Exception as error:  # the file is a program: anything may go wrong in it
+            raise BadOption(
+                f"The options in {parser.config} cannot be read ({error}): mend the file or leave --config out."
+            ) from None
+        _parse(parser, arguments)
+    settings = Settings(**{name: parser[name] for name in names})
+    check_settings(settings)
+    return settings
+
+
+def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            rest = parser.parse_command_line(["chatroom.py", argument], final=False)
+        except (OptionError, ValueError) as error:
+            raise BadOption(f"{argument} cannot be used ({error}): see python chatroom.py --help.") from None
+        if rest:
+            raise BadOption(
+                f"{argument} is no option: options are written --name=value, see python chatroom.py --help."
+            )
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse values with which the server could not keep its promises; raises BadOption."""
+    least = {"history": (0, 200), "port": (0, 65535), "send_buffer_bytes": (128 * 1024, 2**31)}
+    for option in fields(Settings):
+        value = getattr(settings, option.name)
+        low, high = least.get(option.name, (0, 2**31))
+        if not isinstance(value, str) and not low <= value <= high:
+            raise BadOption(f"--{option.name}={value} is out of range: choose a number from {low} to {high}.")
+    if settings.redis:
+        raise BadOption(
+            "--redis is not available in this version: leave it out, the log is kept in SQLite (--database)."
+        )
+    if settings.processes != 1:
+        raise BadOption(f"--processes={settings.processes} needs --redis, which this version does not have: use 1.")
+    for origin in origins(settings):
+        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+            raise BadOption(f"--allowed_origins has {origin!r}: write each as https://host or https://host:port.")
+
+
+def origins(settings: Settings) -> list[str]:
+    return [origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()]
+
+
+# The socket
+
+
+class ChatSocket(FramesHandler, http.Answer):
+    """One member's socket: checks what he sends and hands it on; `rooms` is the registry.
+
+    Class attributes belong to one server: `make_app` makes a subclass, and each has its own.
+    """
+
+    rooms: ClassVar[dict[str, Room]]
+    sockets: ClassVar[set["ChatSocket"]]
+    config: ClassVar[Settings]
+    event_log: ClassVar[EventLog]
+    limits: ClassVar[protocol.Limits]
+    says: ClassVar[RateLimit]
+    asks: ClassVar[RateLimit]
+    most_members: ClassVar[int]
+    is_draining: ClassVar[bool]
+    all_gone: ClassVar[asyncio.Event]  # once draining
+    _per_address: ClassVar[Tally[str]]
+    _unposted: ClassVar[list["ChatSocket"]]
+
+    def __init_subclass__(cls) -> None:
+        cls.rooms, cls.sockets, cls._per_address, cls._unposted = {}, set(), Tally(), []
+        cls.is_draining, cls.all_gone = False, asyncio.Event()
+
+    def initialize(self) -> None:
+        self.room: Room | None = None
+        self.person_id = ""
+        self.is_plain = False
+        self._outbox: list[bytes] = []
+        self._says_in_flight = 0
+        self._says_wait: asyncio.Future[None] | None = None
+        self._strikes: deque[float] | None = None
+        self._typed_s = -TYPING_S
+
+    def __str__(self) -> str:
+        return f"member {self.person_id} in room {ascii(self.room.name) if self.room else None}"
+
+    # The door
+
+    def prepare(self) -> None:
+        refusal = self.refusal(self.request)
+        if refusal is not None:
+            _refused_handshakes.labels(refusal.reason).inc()
+            raise http.Unavailable(refusal.status, refusal.sentence, refusal.retry_after_s)
+        try:
+            self._asked_room = self.room_name(self.argument("room", "default") or "")
+            self._past = self._asked_past()
+            self._check_subprotocol()
+        except HTTPError:
+            _refused_handshakes.labels("bad_request").inc()
+            raise
+        self._wish = self._asked_name()
+        self.person_id = self.recognise()
+
+    @classmethod
+    def refusal(cls, request: HTTPServerRequest) -> http.Refusal | None:
+        """Why a socket from there is not taken at the moment, if it is not."""
+        most = cls.config.connections_per_address
+        if cls.is_draining:
+            return http.Refusal(
+                503, "draining", "The server is going down; come back in a moment.", 2 + random.randrange(8)
+            )
+        if len(cls.sockets) >= cls.most_members:
+            return http.Refusal(503, "full", "The server is full; try again later.", 10 + random.randrange(20))
+        if most and cls._per_address[http.address_of(request)] >= most:
+            return http.Refusal(429, "address", "There are too many connections from your address; close one.", 10)
+        return None
+
+    def _asked_past(self) -> Past | None:
+        epoch, after = self.argument("epoch"), self.integer("after")
+        if (epoch is None) != (after is None):
+            raise HTTPError(400, "To resume, `epoch` and `after` are needed together.")
+        return None if epoch is None or after is None else Past(epoch, after)
+
+    def _asked_name(self) -> str:
+        """The display name that is wished for, or one of ours."""
+        try:
+            return identity.display_name(self.argument("name") or "")
+        except (ProtocolError, HTTPError):
+            return f"Guest {random.randrange(1000, 10000)}"
+
+    def _check_subprotocol(self) -> None:
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        self.is_plain = not offered
+        if offered and self.select_subprotocol([word.strip() for word in offered.split(",")]) is None:
+            raise HTTPError(
+                400, f"This server speaks {protocol.SUBPROTOCOL}, or the plain wire if no subprotocol is named."
+            )
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in subprotocols else None
+
+    def check_origin(self, origin: str) -> bool:
+        allowed = super().check_origin(origin)
+        if not allowed:
+            _refused_handshakes.labels("origin").inc()
+        return allowed
+
+    # Coming and going
+
+    async def open(self) -> None:
+        self._address = http.address_of(self.request)
+        self._per_address[self._address] += 1
+        self.sockets.add(self)
+        _members.inc()
+        self.room = self._room(self._asked_room)
+        try:
+            await self.room.enter(self, self._wish, self._past)
+        except (WebSocketClosedError, StreamClosedError):
+            pass  # gone before he was in; on_close follows
+        except Exception:
+            log.exception("%s could not enter", self)
+            self.close(CloseCode.OUR_FAULT, "internal error")
+
+    def on_close(self) -> None:
+        if self.room is None:
+            return
+        self.sockets.discard(self)
+        _members.dec()
+        self._per_address[self._address] -= 1
+        if not self._per_address[self._address]:
+            del self._per_address[self._address]
+        self.room.leave(self)
+        if self.is_draining and not self.sockets:
+            self.all_gone.set()
+
+    @classmethod
+    def _room(cls, name: str) -> Room:
+        room = cls.rooms.get(name)
+        if room is None:
+            room = cls.rooms[name] = Room(name, cls.event_log, cls.limits, cls.config.send_buffer_bytes, cls._forget)
+            _rooms.inc()
+        return room
+
+    @classmethod
+    def _forget(cls, room: Room) -> None:
+        if cls.rooms.get(room.name) is room:
+            del cls.rooms[room.name]
+            _rooms.dec()
+
+    # What the log has to say
+
+    @classmethod
+    def show(cls, room_name: str, events: list[protocol.Event]) -> None:
+        """Committed events reach their room; their speakers have their acks before."""
+        cls._post_all()
+        if room_name in cls.rooms:
+            cls.rooms[room_name].show(events)
+
+    @classmethod
+    def tell_storing(cls, storing: bool) -> None:
+        (log.warning if storing else log.error)("the log %s take messages", "can" if storing else "cannot")
+        for room in cls.rooms.values():
+            room.tell(protocol.encode(protocol.Status(storing)))
+
+    # What the member has to say
+
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        if self.is_draining:
+            return None  # not acked, so that it will be said again to the next server
+        if self.is_plain:
+            return self._hear_plain(message)
+        try:
+            return self._hear(message)
+        except ProtocolError as error:
+            self._refuse(error)
+            return None
+
+    def _hear(self, message: str | bytes) -> Awaitable[None] | None:
+        if not isinstance(message, str):
+            raise ProtocolError("bad_frame", "A frame is text; this one was binary.")
+        frame = protocol.decode(message)
+        match frame:
+            case protocol.Say():
+                return self._say(frame)
+            case protocol.Typing():
+                self._typing()
+            case protocol.History():
+                self._check_asking(frame.ref)
+                return self._send_history(frame)
+            case protocol.People():
+                self._check_asking(frame.ref)
+                self._send_people(frame)
+            case protocol.Rename():
+                self._check_asking(msgspec.UNSET)
+                self._member_room.rename(self, identity.display_name(frame.name))
+        return None
+
+    def _hear_plain(self, message: str | bytes) -> Awaitable[None] | None:
+        try:
+            text = protocol.checked_text(message if isinstance(message, str) else "")
+        except ProtocolError:
+            _dropped_texts.inc()
+            return None
+        if wait_s := self.says.wait_s(self.person_id, time.monotonic()):
+            return self._say_later(text, wait_s)
+        return self._append(text)
+
+    def _say(self, say: protocol.Say) -> Awaitable[None] | None:
+        if wait_s := self.says.wait_s(self.person_id, time.monotonic()):
+            raise _rate_limited(wait_s, client_id=say.client_id)
+        return self._append(say.text, say.client_id, say.reply_to or None)
+
+    async def _say_later(self, text: str, wait_s: float) -> None:
+        """The plain wire has no errors: it is read on later instead."""
+        while wait_s:
+            await asyncio.sleep(wait_s)
+            wait_s = self.says.wait_s(self.person_id, time.monotonic())
+        if self.ws_connection is not None and (waiting := self._append(text)) is not None:
+            await waiting
+
+    def _append(self, text: str, client_id: str | None = None, reply_to: int | None = None) -> Awaitable[None] | None:
+        """Hand a message to the log; the answer, if any, is to be awaited before more is read."""
+        room = self._member_room
+        self._says_in_flight += 1
+        by = room.people.get(self.person_id)
+        self.event_log.append(Draft(room.name, by, text, client_id, reply_to, partial(self._stored, client_id)))
+        if self._says_in_flight < SAYS_IN_FLIGHT:
+            return None
+        self._says_wait = asyncio.get_running_loop().create_future()
+        return self._says_wait
+
+    def _stored(self, client_id: str | None, outcome: int | ProtocolError) -> None:
+        self._says_in_flight -= 1
+        if self._says_wait is not None and not self._says_wait.done():
+            self._says_wait.set_result(None)
+        if client_id is None:
+            return
+        if isinstance(outcome, int):
+            self._post(protocol.encode(protocol.Ack(client_id, outcome)))
+        else:
+            self._refuse(ProtocolError(outcome.code, outcome.sentence, client_id=client_id))
+
+    def _typing(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._typed_s >= TYPING_S:
+            self._typed_s = now_s
+            self._member_room.typing(self)
+
+    # What he asks
+
+    def _check_asking(self, ref: "protocol.Ref | msgspec.UnsetType") -> None:
+        if wait_s := self.asks.wait_s(self.person_id, time.monotonic()):
+            raise _rate_limited(wait_s, ref=ref)
+
+    async def _send_history(self, asked: protocol.History) -> None:
+        try:
+            found = await self._find(asked)
+        except ProtocolError as error:
+            error.ref = asked.ref
+            self._refuse(error)
+            return
+        # The log may be ahead of what the room has shown; that comes with a flush.
+        shown = [event for event in found.events if event.seq <= self._member_room.shown_seq]
+        more_after = found.more_after or len(shown) < len(found.events)
+        events = [msgspec.Raw(event.body) for event in shown]
+        self._post(protocol.encode(protocol.Page(events, found.more_before, more_after, asked.ref)))
+
+    async def _find(self, asked: protocol.History) -> Slice:
+        name = self._member_room.name
+        if isinstance(asked.before, int):
+            return await self.event_log.before(name, asked.before, asked.limit)
+        if isinstance(asked.after, int):
+            return await self.event_log.after(name, asked.after, asked.limit)
+        if isinstance(asked.around, int):
+            return await self.event_log.around(name, asked.around, asked.limit)
+        assert isinstance(asked.at, int)
+        return await self.event_log.since(name, asked.at, asked.limit)
+
+    def _send_people(self, asked: protocol.People) -> None:
+        total, people = self._member_room.people.page(asked.query, asked.offset, asked.limit)
+        self._post(protocol.encode(protocol.PeoplePage(total, people, asked.ref)))
+
+    @property
+    def _member_room(self) -> Room:
+        assert self.room is not None
+        return self.room
+
+    # What he alone hears
+
+    def _post(self, frame: bytes) -> None:
+        """Send a frame to this member alone, together with what else he gets in this turn of the loop."""
+        if not self._outbox:
+            if not self._unposted:
+                asyncio.get_running_loop().call_soon(self._post_all)
+            self._unposted.append(self)
+        self._outbox.append(text_frame(frame))
+
+    @classmethod
+    def _post_all(cls) -> None:
+        for member in cls._unposted:
+            with contextlib.suppress(WebSocketClosedError):  # gone: nobody to tell
+                member.write_message(Frames(b"".join(member._outbox)))
+            member._outbox.clear()
+        cls._unposted.clear()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        _refused_frames.labels(error.code).inc()
+        self._post(error.frame())
+        if error.code in ("bad_frame", "unknown_type"):
+            self._strike()
+
+    def _strike(self) -> None:
+        if self._strikes is None:
+            self._strikes = deque(maxlen=STRIKES)
+        self._strikes.append(time.monotonic())
+        if len(self._strikes) == STRIKES and self._strikes[-1] - self._strikes[0] <= STRIKES_S:
+            log.info("closing %s: too many bad frames", self)
+            self._post_all()
+            self.close(CloseCode.POLICY, "too many bad frames")
+
+
+def _rate_limited(wait_s: float, **address: Any) -> ProtocolError:
+    sentence = f"That was too fast; try again in {wait_s:.1f} s."
+    return ProtocolError("rate_limited", sentence, retry_after=round(wait_s + 0.005, 2), **address)
+
+
+# The server
+
+
+class ChatApplication(Application):
+    """The routes, and one server's own `ChatSocket` class."""
+
+    def __init__(self, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> None:
+        class Socket(ChatSocket):
+            pass
+
+        rate, burst = settings.message_rate, settings.message_rate * 4
+        Socket.config, Socket.event_log, Socket.most_members = settings, event_log, most_members
+        Socket.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
+        Socket.says, Socket.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
+        Socket.send_buffer_bytes = settings.send_buffer_bytes
+        event_log.on_events, event_log.on_storing = Socket.show, Socket.tell_storing
+        self.socket_class = Socket
+        self.event_log = event_log
+        static_base = f"/static/{http.static_hash()}"
+        asking = {"event_log": event_log, "asks": Socket.asks, "now_s": time.monotonic}
+        routes = [
+            (r"/", http.RoomPage),
+            (r"/rooms", http.RoomsPage),
+            (r"/ws", Socket),
+            (r"/api/rooms/([^/]+)/messages", http.MessagesApi, asking),
+            (r"/healthz", http.Health, {"event_log": event_log}),
+            (r"/metrics", http.Metrics),
+            (r"/static/[0-9a-f]{12}/(.*)", http.HashedStatic, {"path": str(http.STATIC)}),
+        ]
+        super().__init__(
+            routes,  # type: ignore[arg-type]
+            default_handler_class=http.NotFound,
+            template_path=str(http.TEMPLATES),
+            static_base=static_base,
+            cookie_secret=secret,
+            trusted_origins=origins(settings),
+            refusal=Socket.refusal,
+            log_function=http.log_request,
+        )
+
+    async def look_after(self) -> None:
+        """Ping everybody and forget full buckets, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(PING_S)
+            await sweep(self.socket_class.sockets)
+            self.socket_class.says.forget_full(time.monotonic())
+            self.socket_class.asks.forget_full(time.monotonic())
+
+    async def drain(self) -> None:
+        """Store and show what was taken, then ask everybody to come back, each a little later than the other."""
+        sockets = self.socket_class
+        sockets.is_draining = True
+        await self.event_log.settled()
+        for room in list(sockets.rooms.values()):
+            await room.said()
+        spread_s = 1 + len(sockets.sockets) / WELCOME_BACK_PER_S
+        for member in list(sockets.sockets):
+            if not member.is_plain:
+                member._post(protocol.encode(protocol.Bye(round(random.uniform(0.2, spread_s), 2))))
+        sockets._post_all()
+        for member in list(sockets.sockets):
+            member.close(CloseCode.GOING_AWAY, "the server is going down")
+        if sockets.sockets:
+            await sockets.all_gone.wait()
+
+
+def make_app(settings: Settings) -> ChatApplication:
+    """A server's application with its log open; raises BadOption and LogRefused."""
+    check_settings(settings)
+    most_members = starting.room_for_members(settings.max_members)
+    event_log = SqliteLog(settings.database)
+    return ChatApplication(
+        settings, event_log, settings.secret or starting.kept_secret(settings.database), most_members
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then drain; raises BadOption and LogRefused."""
+    listeners = starting.listen(settings.port, settings.address)
+    app = make_app(settings)
+    server = HTTPServer(
+        app, idle_connection_timeout=HANDSHAKE_S, body_timeout=HANDSHAKE_S, max_header_size=16384, max_body_size=65536
+    )
+    server.add_sockets(listeners)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    caring = asyncio.create_task(app.look_after())
+    print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
+    log.info("started with room for %d members", app.socket_class.most_members)
+    await stop.wait()
+    server.stop()
+    caring.cancel()
+    log.info("stopping: %d members are asked to come back", len(app.socket_class.sockets))
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(app.drain(), settings.shutdown_grace_s)
+    await app.event_log.close()
+    log.info("stopped")
+
+
+def main() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    try:
+        asyncio.run(serve(read_settings(sys.argv[1:], os.environ)))
+    except (BadOption, LogRefused) as refusal:
+        print(f"chatroom: {refusal}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
