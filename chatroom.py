@@ -250,6 +250,7 @@ class ChatSocket(FramesHandler, http.Answer):
 
     async def open(self) -> None:
         self._address = http.address_of(self.request)
+        self.forget_handshake()
         self._per_address[self._address] += 1
         self.sockets.add(self)
         _members.inc()

@@ -19,6 +19,7 @@ from typing import Any
 from prometheus_client import Counter
 from tornado.concurrent import Future
 from tornado.escape import json_encode, utf8
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import (
@@ -40,6 +41,8 @@ _CHUNK_BYTES = 256 * 1024
 _FRAMES_PER_YIELD = 128
 _SOCKETS_PER_YIELD = 256
 _ALL_MEMBERS_BYTES = 256 * 1024 * 1024
+
+_NO_HEADERS = HTTPHeaders()
 
 _cut_off = Counter("chatroom_cut_off_members", "Members cut off", ["reason"])
 _faults = Counter("chatroom_protocol_faults", "Sockets closed for breaking RFC 6455", ["code"])
@@ -240,7 +243,7 @@ class BoundedProtocol(WebSocketProtocol13):
         self.limit_bytes = limit_bytes
         self.waiting_bytes = 0
         self.heard = True  # anything moved, in or out, since the last ping
-        self._backlog: deque[bytes | memoryview] = deque()
+        self._backlog: deque[bytes | memoryview] | None = None  # an empty deque is 0.7 kB a member
         self._pumping_bytes = 0
         self._drained: Future[None] | None = None
 
@@ -285,26 +288,22 @@ class BoundedProtocol(WebSocketProtocol13):
         if self.waiting_bytes + len(rest) > self.limit_bytes:
             self.cut_off("slow")
             return
+        if self._backlog is None:
+            self._backlog = deque()
         self._backlog.append(rest)
         self.waiting_bytes += len(rest)
         send_budget.take(self, len(rest))
         if not self._pumping_bytes and self._backlog:
-            self._pump()
+            self._pump(self._backlog)
 
-    def _pump(self) -> None:
+    def _pump(self, backlog: deque[bytes | memoryview]) -> None:
         """Give the stream one chunk; at most one write is under way, so that it costs one Future."""
-        chunk = self._backlog.popleft() if len(self._backlog) == 1 else b"".join(self._next_pieces())
+        chunk = backlog.popleft() if len(backlog) == 1 else b"".join(_next_pieces(backlog))
         self._pumping_bytes = len(chunk)
         try:
             self.stream.write(chunk).add_done_callback(self._pumped)
         except StreamClosedError:
             self._release()
-
-    def _next_pieces(self) -> Iterator[bytes | memoryview]:
-        size = 0
-        while self._backlog and (not size or size + len(self._backlog[0]) <= _CHUNK_BYTES):
-            size += len(self._backlog[0])
-            yield self._backlog.popleft()
 
     def _pumped(self, written: "Future[None]") -> None:
         if self.stream.closed() or written.exception() is not None:
@@ -314,13 +313,15 @@ class BoundedProtocol(WebSocketProtocol13):
         self._forget(self._pumping_bytes)
         self._pumping_bytes = 0
         if self._backlog:
-            self._pump()
-        elif self._drained is not None:
+            self._pump(self._backlog)
+            return
+        self._backlog = None
+        if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
 
     def _release(self) -> None:
-        self._backlog.clear()
+        self._backlog = None
         self._pumping_bytes = 0
         self._forget(self.waiting_bytes)
         if self._drained is not None:
@@ -401,6 +402,14 @@ class BoundedProtocol(WebSocketProtocol13):
             await self.stream.read_bytes(_READ_BYTES, partial=True)
 
 
+def _next_pieces(backlog: deque[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Take what makes one chunk: as much as has room, but at least one piece."""
+    size = 0
+    while backlog and (not size or size + len(backlog[0]) <= _CHUNK_BYTES):
+        size += len(backlog[0])
+        yield backlog.popleft()
+
+
 _DONE: "list[Future[None]]" = []
 
 
@@ -463,6 +472,15 @@ class FramesHandler(WebSocketHandler):
             connection.send(PING_FRAME)
         else:
             connection.heard = False
+
+    def forget_handshake(self) -> None:
+        """Drop what only the handshake needed: it would stay for as long as the socket does, 6 kB of it."""
+        self._headers = self.request.headers = _NO_HEADERS
+        for spent in (self.request.arguments, self.request.query_arguments, self.request.body_arguments):
+            spent.clear()
+        for name in ("_new_cookie", "_transforms"):
+            self.__dict__.pop(name, None)
+        self.request.__dict__.pop("_cookies", None)
 
     def _detach_stream(self) -> IOStream:
         stream = super()._detach_stream()
