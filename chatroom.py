@@ -125,12 +125,14 @@ def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
 
 def check_settings(settings: Settings) -> None:
     """Refuse values with which the server could not keep its promises; raises BadOption."""
-    least = {"history": (0, 200), "port": (0, 65535), "send_buffer_bytes": (128 * 1024, 2**31)}
+    least = {"history": (0, 1000), "port": (0, 65535), "send_buffer_bytes": (128 * 1024, 2**31)}
     for option in fields(Settings):
         value = getattr(settings, option.name)
         low, high = least.get(option.name, (0, 2**31))
         if not isinstance(value, str) and not low <= value <= high:
             raise BadOption(f"--{option.name}={value} is out of range: choose a number from {low} to {high}.")
+    if 0 < len(settings.secret) < 16:
+        raise BadOption("--secret is too short to keep one: give at least 16 characters, or none to have one made.")
     if settings.redis:
         raise BadOption(
             "--redis is not available in this version: leave it out, the log is kept in SQLite (--database)."
@@ -476,7 +478,8 @@ class ChatApplication(Application):
         class Socket(ChatSocket):
             pass
 
-        rate, burst = settings.message_rate, settings.message_rate * 4
+        rate = settings.message_rate
+        burst = max(rate * 4, 1) if rate else 0
         Socket.config, Socket.event_log, Socket.most_members = settings, event_log, most_members
         Socket.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
         Socket.says, Socket.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
@@ -531,6 +534,13 @@ class ChatApplication(Application):
         if sockets.sockets:
             await sockets.all_gone.wait()
 
+    async def abandon(self) -> None:
+        """Drop whoever has not closed in time, so that no socket outlives the loop."""
+        for member in list(self.socket_class.sockets):
+            member.abort()
+        if self.socket_class.sockets:
+            await self.socket_class.all_gone.wait()
+
 
 def make_app(settings: Settings) -> ChatApplication:
     """A server's application with its log open; raises BadOption and LogRefused."""
@@ -562,6 +572,7 @@ async def serve(settings: Settings) -> None:
     log.info("stopping: %d members are asked to come back", len(app.socket_class.sockets))
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(app.drain(), settings.shutdown_grace_s)
+    await app.abandon()
     await app.event_log.close()
     log.info("stopped")
 

@@ -92,6 +92,7 @@ def skeleton(text: str) -> str:
     return unicodedata.normalize("NFD", "".join(prototypes.get(char, char) for char in seen))
 
 
+@lru_cache(maxsize=4096)
 def _is_ignorable(char: str) -> bool:
     point = ord(char)
     return unicodedata.category(char) == "Cf" or any(low <= point <= high for low, high in _IGNORABLE_RANGES)

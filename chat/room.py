@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import UNSET, UnsetType
@@ -93,7 +93,8 @@ class Room:
         self, name: str, log: EventLog, limits: Limits, send_buffer_bytes: int, on_idle: Callable[["Room"], None]
     ) -> None:
         self.name = name
-        self.members: set[Member] = set()
+        self._v1: set[Member] = set()
+        self._plain: set[Member] = set()
         self.people = People()
         self.shown_seq = 0
         self._log = log
@@ -117,8 +118,13 @@ class Room:
         self._newcomers = False
 
     @property
+    def members(self) -> set[Member]:
+        """Everybody who hears the room, on whichever wire."""
+        return self._v1 | self._plain
+
+    @property
     def is_idle(self) -> bool:
-        return not (self.members or self._entering or self._flush_due)
+        return not (self._v1 or self._plain or self._entering or self._flush_due)
 
     # Entering and leaving
 
@@ -134,7 +140,7 @@ class Room:
             person = self.people.join(member.person_id, wish, member)
             self._note_presence()
             if member.is_plain:
-                self.members.add(member)
+                self._plain.add(member)
             else:
                 resumed, seq = await self._cursor(past)
                 await self._feed(member, self._welcome(person, resumed), seq)
@@ -144,7 +150,8 @@ class Room:
 
     def leave(self, member: Member) -> None:
         """Forget a member; called once, when his socket has closed."""
-        self.members.discard(member)
+        self._v1.discard(member)
+        self._plain.discard(member)
         if self.people.leave(member.person_id, member):
             self._note_presence()
         self._rest()
@@ -200,7 +207,7 @@ class Room:
             seq = piece[-1][0] if piece else seq
             member.write_message(Frames(lead + b"".join(frame for _, frame in piece)))
             if seq >= self.shown_seq:
-                self.members.add(member)
+                self._v1.add(member)
                 return
             await member.drained()
             lead = b""
@@ -249,15 +256,20 @@ class Room:
         """Start to give everybody what there is, as one value a wire."""
         said = self._take()
         self._flush_began_s = time.perf_counter()
-        members = list(self.members)
         v1 = Frames(b"".join(utterance.v1 for utterance in said))
-        plain = Frames(b"".join(map(_plain, said)) if any(member.is_plain for member in members) else b"")
-        events = [utterance.event.seq for utterance in said if utterance.event]
+        plain = Frames(b"".join(map(_plain, said)) if self._plain else b"")
+        # Copies: who enters from here on is fed what this flush says.
+        wires = [(list(members), frames) for members, frames in ((self._v1, v1), (self._plain, plain)) if frames.data]
+        events = 0
         for utterance in said:
             if utterance.event:
-                self._keep(utterance.event.seq, utterance.v1)
+                events += 1
                 self.shown_seq = utterance.event.seq
-        self._deliver(members, iter(members), v1, plain, len(events))
+                self._keep(self.shown_seq, utterance.v1)
+        deliveries = events * sum(len(members) for members, _ in wires)
+        self._deliver(
+            chain.from_iterable(zip(members, repeat(frames)) for members, frames in wires), events, deliveries
+        )
 
     def _take(self) -> list[_Utterance]:
         """What goes into this flush: all there is, up to its bound, but at least one."""
@@ -268,35 +280,33 @@ class Room:
             said.append(self._unsaid.popleft())
         return said
 
-    def _deliver(self, members: list[Member], rest: Iterator[Member], v1: Frames, plain: Frames, events: int) -> None:
+    def _deliver(self, rest: Iterator[tuple[Member, Frames]], events: int, deliveries: int) -> None:
         """Write to the next members; what arrives while the loop breathes goes with the next flush."""
         count = 0
-        for member in islice(rest, _MEMBERS_PER_TURN):
+        for member, frames in islice(rest, _MEMBERS_PER_TURN):
             count += 1
-            frames = plain if member.is_plain else v1
-            if frames.data:
-                try:
-                    member.write_message(frames)
-                except WebSocketClosedError:
-                    pass  # on his way out: `leave` comes when his socket has closed
+            try:
+                member.write_message(frames)
+            except WebSocketClosedError:
+                pass  # on his way out: `leave` comes when his socket has closed
         if count == _MEMBERS_PER_TURN:
-            asyncio.get_running_loop().call_soon(self._deliver, members, rest, v1, plain, events)
+            asyncio.get_running_loop().call_soon(self._deliver, rest, events, deliveries)
         else:
-            self._flushed(len(members), events)
+            self._flushed(events, deliveries)
 
-    def _flushed(self, members: int, events: int) -> None:
+    def _flushed(self, events: int, deliveries: int) -> None:
         if events:
-            _deliveries.inc(members * events)
+            _deliveries.inc(deliveries)
             _flush_events.observe(events)
             _flush_seconds.observe(time.perf_counter() - self._flush_began_s)
         if self._unsaid:
             asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self._flush_due = False
-            if self._said is not None:
-                self._said.set_result(None)
-                self._said = None
-            self._rest()
+            return
+        self._flush_due = False
+        if self._said is not None:
+            self._said.set_result(None)
+            self._said = None
+        self._rest()
 
     def _keep(self, seq: int, frame: bytes) -> None:
         """Remember a frame for those who come next; never fewer than a newcomer is shown."""

@@ -425,6 +425,7 @@ class FramesHandler(WebSocketHandler):
     """A WebSocketHandler whose `write_message` also takes `Frames`, as they are."""
 
     send_buffer_bytes = 1024 * 1024
+    _stream: IOStream | None = None  # outlives `ws_connection`, which Tornado drops when it sends a close frame
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
@@ -438,11 +439,11 @@ class FramesHandler(WebSocketHandler):
         Raises WebSocketClosedError once the socket is closing.
         """
         connection = self.ws_connection
+        if type(message) is Frames and connection is not None:
+            connection.send(message.data)  # type: ignore[attr-defined]  # finds out by itself if the stream has closed
+            return done()
         if connection is None or connection.is_closing():
             raise WebSocketClosedError()
-        if type(message) is Frames:
-            connection.send(message.data)  # type: ignore[attr-defined]
-            return done()
         if isinstance(message, dict):
             message = json_encode(message)
         return connection._write_frame(True, BINARY if binary else TEXT, utf8(message))  # type: ignore[attr-defined, no-any-return]
@@ -457,6 +458,11 @@ class FramesHandler(WebSocketHandler):
         if not isinstance(self.ws_connection, BoundedProtocol):
             raise StreamClosedError()
         await self.ws_connection.drained()
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
+        if self._stream is not None:
+            self._stream.close()
 
     def ping_or_drop(self) -> None:
         """Ping a member who has been heard since the last ping; drop one who has not."""
@@ -483,9 +489,9 @@ class FramesHandler(WebSocketHandler):
         self.request.__dict__.pop("_cookies", None)
 
     def _detach_stream(self) -> IOStream:
-        stream = super()._detach_stream()
-        stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
-        return stream
+        self._stream = super()._detach_stream()
+        self._stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
+        return self._stream
 
 
 async def sweep(handlers: Iterable[FramesHandler]) -> None:

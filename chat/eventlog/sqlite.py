@@ -105,6 +105,7 @@ class SqliteLog:
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
         self._retry: asyncio.TimerHandle | None = None
+        self._probing: asyncio.Future[None] | None = None
         self._tails: dict[str, _Tail] = {}
         self._writer_thread = ThreadPoolExecutor(1, "chatroom-writer")
         in_memory = path == ":memory:"
@@ -240,12 +241,23 @@ class SqliteLog:
         self._write(self._store_probe, None, lambda result: self._note_storing(result.exception()))
 
     async def probe(self) -> None:
+        # Whoever asks meanwhile shares the answer, so that asking often costs one write at a time.
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(self._probe())
+            self._probing.add_done_callback(self._probed)
+        await asyncio.shield(self._probing)
+
+    async def _probe(self) -> None:
         try:
             await self._ask(self._writer_thread, self._store_probe, None)
         except sqlite3.Error as error:
             self._note_storing(error)
             raise OSError(f"the log cannot store: {error}") from error
         self._note_storing(None)
+
+    def _probed(self, probing: "asyncio.Future[None]") -> None:
+        self._probing = None
+        probing.exception()  # whoever asked may be gone by now
 
     def _store_probe(self, _: None) -> None:
         """Store as much as a batch of messages would, and take it away again."""
