@@ -67,7 +67,7 @@ const FRAMES = {
   presence: onPresence,
   you: onYou,
   ack: onAck,
-  typing: ({ by }) => writers.onTyping(by),
+  typing: onTyping,
   status: onStatus,
   error: onError,
 };
@@ -96,7 +96,13 @@ function onEvent(event) {
   timeline.merge([event]);
   if (event.type !== "message") return;
   writers.stopped(event.by.id);
+  showWriters();
   if (event.seq > timeline.enteredHead && !timeline.isMine(event)) announcer.message(event);
+}
+
+function onTyping({ by }) {
+  writers.onTyping(by);
+  showWriters();
 }
 
 function onAck(ack) {
@@ -142,6 +148,10 @@ function learnRosterSoon() {
     rosterTimer = null;
     learnRoster();
   }, ROSTER_PAUSE_MS);
+}
+
+function showWriters() {
+  signs.writing(writers.names());
 }
 
 // My name
@@ -243,7 +253,7 @@ async function begin() {
 
 setUpSharing(room);
 byId("me").addEventListener("click", () => changeName());
-setInterval(() => signs.writing(writers.names()), WRITERS_LOOK_MS);
+setInterval(showWriters, WRITERS_LOOK_MS);
 window.addEventListener("online", () => connection.probe());
 document.addEventListener("visibilitychange", () => document.hidden || connection.probe());
 begin();

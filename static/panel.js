@@ -95,7 +95,7 @@ export class Panel {
     const { total, people } = this.#isLocal ? this.#filtered() : this.#found;
     byId("people-list").replaceChildren(...people.map((person) => this.#row(person)));
     byId("people-more").hidden = people.length >= total;
-    setText(byId("people-title"), counted(this.#roster.present, "person here", "people here"));
+    setText(byId("people-title"), this.#title());
     setText(byId("people-note"), this.#note(total, people.length));
   }
 
@@ -110,6 +110,11 @@ export class Panel {
     paintPerson(node, person);
     part(node, "you").hidden = person.id !== this.#you;
     return node;
+  }
+
+  #title() {
+    const { present } = this.#roster;
+    return present ? counted(present, "person here", "people here") : "People here";
   }
 
   #note(total, shown) {

@@ -46,6 +46,16 @@ export class Timeline {
     return this.oldest > this.#oldestStored;
   }
 
+  /** True if nothing was said here, as far as is known. */
+  get isEmpty() {
+    return this.#events.length === 0 && this.#pending.length === 0;
+  }
+
+  /** True if everything up to the head that the server named has arrived. */
+  get isCaughtUp() {
+    return this.newest >= this.#head;
+  }
+
   /** The head when this page came in: what is newer was said while it was here. */
   get enteredHead() {
     return this.#enteredHead;
@@ -69,10 +79,11 @@ export class Timeline {
     return low;
   }
 
-  /** How many messages of others came after `seq`. */
+  /** How many messages of others came after `seq`; what is in a gap counts, whoever said it. */
   countAfter(seq) {
     const later = this.#events.slice(this.indexOf(seq + 1));
-    return later.filter((event) => event.type === "message" && !this.isMine(event)).length;
+    const missing = Math.max(0, this.newest - seq - later.length);
+    return missing + later.filter((event) => event.type === "message" && !this.isMine(event)).length;
   }
 
   isMine(event) {

@@ -83,7 +83,7 @@ export class View {
     this.#keepingPlace(() => this.#reconcile(this.#rows()));
     if (this.#isFollowing) this.#scrollToEnd();
     this.#countUnseen();
-    if (!this.#isFollowing || this.#isShort) this.#fetchNearEdge();
+    if (!this.#isFollowing || this.#hasRoomLeft) this.#fetchNearEdge();
   }
 
   #rows() {
@@ -92,8 +92,14 @@ export class View {
   }
 
   #startRow() {
-    const state = this.#isLoadingOlder ? "loading" : this.#timeline.hasOlder || this.#stretch.hasEarlierHeld ? "more" : "begin";
+    const state = this.#startState();
     return { kind: "start", key: "start", stamp: state, state };
+  }
+
+  #startState() {
+    if (this.#isLoadingOlder) return "loading";
+    if (this.#timeline.hasOlder || this.#stretch.hasEarlierHeld) return "more";
+    return this.#timeline.isEmpty ? "empty" : "begin";
   }
 
   // Rows above may come, go or change their height: the row being read keeps its place on the screen.
@@ -135,8 +141,8 @@ export class View {
     return this.#log.scrollHeight - this.#log.clientHeight - this.#log.scrollTop;
   }
 
-  get #isShort() {
-    return this.#log.scrollHeight <= this.#log.clientHeight;
+  get #hasRoomLeft() {
+    return this.#timeline.isCaughtUp && this.#log.scrollHeight <= this.#log.clientHeight;
   }
 
   #scrollToEnd() {
@@ -259,7 +265,12 @@ function gapNode({ text, isFilling }) {
   return node;
 }
 
-const STARTS = { loading: "Loading earlier messages…", more: "", begin: "This is where the room begins." };
+const STARTS = {
+  loading: "Loading earlier messages…",
+  more: "",
+  begin: "This is where the room begins.",
+  empty: "Nothing has been said here yet. Say hello, or share the link so that others come in.",
+};
 
 function startNode({ state }) {
   const node = fromTemplate("start-row");
