@@ -41,6 +41,8 @@ from chat.starting import BadOption
 from chat.websocket import Frames, FramesHandler, sweep, text_frame
 
 log = logging.getLogger("chatroom")
+# Tornado warns of each forged cookie and malformed request: faults of peers, who could fill the log with them.
+logging.getLogger("tornado.general").setLevel(logging.ERROR)
 
 HANDSHAKE_S = 10  # for the request of a handshake, and the longest an idle page connection is kept
 PING_S = 20
@@ -195,6 +197,7 @@ class ChatSocket(FramesHandler, http.Answer):
             _refused_handshakes.labels(refusal.reason).inc()
             raise http.Unavailable(refusal.status, refusal.sentence, refusal.retry_after_s)
         try:
+            self._check_upgrade()
             self._asked_room = self.room_name(self.argument("room", "default") or "")
             self._past = self._asked_past()
             self._check_subprotocol()
@@ -217,6 +220,13 @@ class ChatSocket(FramesHandler, http.Answer):
         if most and cls._per_address[http.address_of(request)] >= most:
             return http.Refusal(429, "address", "There are too many connections from your address; close one.", 10)
         return None
+
+    def _check_upgrade(self) -> None:
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            raise HTTPError(400, "This address is for WebSockets; the room's page is at /.")
+        if self.request.headers.get("Sec-WebSocket-Version") != "13":
+            self.set_header("Sec-WebSocket-Version", "13")
+            raise HTTPError(426, "This server speaks version 13 of the WebSocket protocol (RFC 6455).")
 
     def _asked_past(self) -> Past | None:
         epoch, after = self.argument("epoch"), self.integer("after")
