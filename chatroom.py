@@ -115,14 +115,13 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 
 def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
     for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if not argument.startswith("--") or (name != "help" and name not in parser):
+            raise BadOption(f"{argument} is no option: they are written --name=value, see python chatroom.py --help.")
         try:
-            rest = parser.parse_command_line(["chatroom.py", argument], final=False)
+            parser.parse_command_line(["chatroom.py", argument], final=False)
         except (OptionError, ValueError) as error:
             raise BadOption(f"{argument} cannot be used ({error}): see python chatroom.py --help.") from None
-        if rest:
-            raise BadOption(
-                f"{argument} is no option: options are written --name=value, see python chatroom.py --help."
-            )
 
 
 def check_settings(settings: Settings) -> None:
@@ -133,6 +132,8 @@ def check_settings(settings: Settings) -> None:
         low, high = least.get(option.name, (0, 2**31))
         if not isinstance(value, str) and not low <= value <= high:
             raise BadOption(f"--{option.name}={value} is out of range: choose a number from {low} to {high}.")
+    if not settings.database:
+        raise BadOption("--database is empty: name a file, or ':memory:' to keep nothing.")
     if 0 < len(settings.secret) < 16:
         raise BadOption("--secret is too short to keep one: give at least 16 characters, or none to have one made.")
     if settings.redis:
@@ -166,6 +167,7 @@ class ChatSocket(FramesHandler, http.Answer):
     limits: ClassVar[protocol.Limits]
     says: ClassVar[RateLimit]
     asks: ClassVar[RateLimit]
+    typings: ClassVar[RateLimit]
     most_members: ClassVar[int]
     is_draining: ClassVar[bool]
     all_gone: ClassVar[asyncio.Event]  # once draining
@@ -184,7 +186,6 @@ class ChatSocket(FramesHandler, http.Answer):
         self._says_in_flight = 0
         self._says_wait: asyncio.Future[None] | None = None
         self._strikes: deque[float] | None = None
-        self._typed_s = -TYPING_S
 
     def __str__(self) -> str:
         return f"member {self.person_id} in room {ascii(self.room.name) if self.room else None}"
@@ -196,6 +197,7 @@ class ChatSocket(FramesHandler, http.Answer):
         if refusal is not None:
             _refused_handshakes.labels(refusal.reason).inc()
             raise http.Unavailable(refusal.status, refusal.sentence, refusal.retry_after_s)
+        self._check_stranger()
         try:
             self._check_upgrade()
             self._asked_room = self.room_name(self.argument("room", "default") or "")
@@ -252,11 +254,11 @@ class ChatSocket(FramesHandler, http.Answer):
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return protocol.SUBPROTOCOL if protocol.SUBPROTOCOL in subprotocols else None
 
-    def check_origin(self, origin: str) -> bool:
-        allowed = super().check_origin(origin)
-        if not allowed:
+    def _check_stranger(self) -> None:
+        # Tornado would refuse him, too, but without a count and with a page of its own.
+        if self._check_cross_origin(self.check_origin) is not None:
             _refused_handshakes.labels("origin").inc()
-        return allowed
+            raise HTTPError(403, "Pages of other sites may not enter; the operator can allow theirs (allowed_origins).")
 
     # Coming and going
 
@@ -362,7 +364,7 @@ class ChatSocket(FramesHandler, http.Answer):
     def _say(self, say: protocol.Say) -> Awaitable[None] | None:
         if wait_s := self.says.wait_s(self.person_id, time.monotonic()):
             raise _rate_limited(wait_s, client_id=say.client_id)
-        return self._append(say.text, say.client_id, say.reply_to or None)
+        return self._append(say.text, say.client_id, say.reply_to if isinstance(say.reply_to, int) else None)
 
     async def _say_later(self, text: str, wait_s: float) -> None:
         """The plain wire has no errors: it is read on later instead."""
@@ -395,9 +397,7 @@ class ChatSocket(FramesHandler, http.Answer):
             self._refuse(ProtocolError(outcome.code, outcome.sentence, client_id=client_id))
 
     def _typing(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._typed_s >= TYPING_S:
-            self._typed_s = now_s
+        if not self.typings.wait_s(self.person_id, time.monotonic()):
             self._member_room.typing(self)
 
     # What he asks
@@ -493,6 +493,7 @@ class ChatApplication(Application):
         Socket.config, Socket.event_log, Socket.most_members = settings, event_log, most_members
         Socket.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
         Socket.says, Socket.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
+        Socket.typings = RateLimit(1 / TYPING_S, 1)
         Socket.send_buffer_bytes = settings.send_buffer_bytes
         event_log.on_events, event_log.on_storing = Socket.show, Socket.tell_storing
         self.socket_class = Socket
@@ -524,8 +525,8 @@ class ChatApplication(Application):
         while True:
             await asyncio.sleep(PING_S)
             await sweep(self.socket_class.sockets)
-            self.socket_class.says.forget_full(time.monotonic())
-            self.socket_class.asks.forget_full(time.monotonic())
+            for limit in (self.socket_class.says, self.socket_class.asks, self.socket_class.typings):
+                limit.forget_full(time.monotonic())
 
     async def drain(self) -> None:
         """Store and show what was taken, then ask everybody to come back, each a little later than the other."""
@@ -535,9 +536,10 @@ class ChatApplication(Application):
         for room in list(sockets.rooms.values()):
             await room.said()
         spread_s = 1 + len(sockets.sockets) / WELCOME_BACK_PER_S
-        for member in list(sockets.sockets):
+        for place, member in enumerate(sockets.sockets):
             if not member.is_plain:
-                member._post(protocol.encode(protocol.Bye(round(random.uniform(0.2, spread_s), 2))))
+                retry_after_s = 0.2 + spread_s * (place + random.random()) / len(sockets.sockets)
+                member._post(protocol.encode(protocol.Bye(round(retry_after_s, 4))))
         sockets._post_all()
         for member in list(sockets.sockets):
             member.close(CloseCode.GOING_AWAY, "the server is going down")
@@ -577,11 +579,11 @@ async def serve(settings: Settings) -> None:
     print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
     log.info("started with room for %d members", app.socket_class.most_members)
     await stop.wait()
-    server.stop()
     caring.cancel()
     log.info("stopping: %d members are asked to come back", len(app.socket_class.sockets))
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(app.drain(), settings.shutdown_grace_s)
+    server.stop()  # only now: until here newcomers were told to come back later
     await app.abandon()
     await app.event_log.close()
     log.info("stopped")

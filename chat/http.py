@@ -212,6 +212,10 @@ class HashedStatic(StaticFileHandler):
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         Answer.log_exception(self, typ, value, tb)  # type: ignore[arg-type]
 
+    def prepare(self) -> None:
+        if "\0" in self.path_args[0]:  # no file has such a name, and asking for one is a ValueError
+            raise HTTPError(404)
+
     def set_extra_headers(self, path: str) -> None:
         if self.request.path.startswith(self.settings["static_base"] + "/"):
             self.set_header("Cache-Control", "public, max-age=31536000, immutable")

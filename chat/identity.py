@@ -81,8 +81,12 @@ def lookalike_keys(name: str) -> frozenset[str]:
     There are two, because a skeleton knows no case: `Iris` looks like `lris` as it is written,
     and like `iris` when case is folded; `MARK` and `rnark` meet only in the second.
     """
-    spaced = " ".join(name.split())
-    return frozenset((skeleton(spaced.casefold()), skeleton(skeleton(spaced).casefold())))
+    return frozenset((skeleton(" ".join(name.split()).casefold()), folded_skeleton(name)))
+
+
+def folded_skeleton(name: str) -> str:
+    """The look-alike key that spellings of one name in several scripts have in common."""
+    return skeleton(skeleton(" ".join(name.split())).casefold())
 
 
 def skeleton(text: str) -> str:

@@ -9,7 +9,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import Any
 
-from chat.identity import MAX_DISPLAY_NAME, lookalike_keys
+from chat.identity import MAX_DISPLAY_NAME, folded_skeleton, lookalike_keys
 from chat.protocol import Person, Presence
 
 # Above 100 people a room tells only how many they are; back to lists below 80.
@@ -97,6 +97,18 @@ class People:
         self._told_count = now.present
         return None if unchanged else now
 
+    def names(self) -> dict[str, Person | None]:
+        """Everybody here as he is called now, to be compared by `changes_since`."""
+        return {id: here.person for id, here in self._here.items()}
+
+    def changes_since(self, then: dict[str, Person | None]) -> Presence:
+        """What changed since `names` was called, for somebody who has heard nothing meanwhile."""
+        now = Presence(len(self))
+        if not self.is_crowd:
+            present = {id: here.person for id, here in self._here.items()}
+            _net(now, {id: then.get(id) for id in then.keys() | present.keys()}, present)
+        return now
+
     # Names
 
     def _remember(self, id: str) -> None:
@@ -108,10 +120,11 @@ class People:
         if not self._is_taken(id, wish):
             return wish
         base = wish[: MAX_DISPLAY_NAME - 7].rstrip()
-        number = self._next_number.get(base, 2)
+        kind = folded_skeleton(base)
+        number = self._next_number.get(kind, 2)
         while self._is_taken(id, f"{base} {number}"):
             number += 1
-        self._next_number[base] = number + 1
+        self._next_number[kind] = number + 1
         return f"{base} {number}"
 
     def _is_taken(self, id: str, name: str) -> bool:

@@ -253,13 +253,15 @@ def _check_history(frame: History) -> None:
 
 def _refusal(complaint: str) -> ProtocolError:
     """Turn msgspec's complaint ("… - at `$.text`") into a refusal that names the field."""
-    what, _, where = complaint.partition(" - at `$")
+    what, at, where = complaint.rpartition(" - at `$")
+    if not at:
+        return ProtocolError("bad_frame", f"{complaint}.")
     field = where.rstrip("`").lstrip(".")
     if field == "type" and what.startswith("Invalid value"):
         return ProtocolError(
             "unknown_type", f"The type of a frame is one of say, history, people, typing, rename: {what}."
         )
-    return ProtocolError("bad_frame", f"`{field}`: {what}." if field else f"{what}.")
+    return ProtocolError("bad_frame", f"`{field}`: {what}.")
 
 
 def _addressed(error: ProtocolError, text: str) -> ProtocolError:

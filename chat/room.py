@@ -29,6 +29,7 @@ from chat.protocol import (
     Event,
     Limits,
     Person,
+    Presence,
     Status,
     TypingNotice,
     Welcome,
@@ -86,6 +87,14 @@ class _Utterance(NamedTuple):
     event: Event | None = None
 
 
+class _Standing(NamedTuple):
+    """How things stood when a newcomer was welcomed who cannot be let in at once."""
+
+    person: Person
+    storing: bool
+    people: dict[str, Person | None]
+
+
 class Room:
     """One room of this process; `on_idle` is called when nobody and nothing is left in it."""
 
@@ -137,13 +146,13 @@ class Room:
         try:
             if self._opening is None:
                 await self._loaded()
-            person = self.people.join(member.person_id, wish, member)
+            self.people.join(member.person_id, wish, member)
             self._note_presence()
             if member.is_plain:
                 self._plain.add(member)
             else:
                 resumed, seq = await self._cursor(past)
-                await self._feed(member, self._welcome(person, resumed), seq)
+                await self._feed(member, self._welcome(member.person_id, resumed), seq)
             self._announce()
         finally:
             self._entering -= 1
@@ -190,27 +199,52 @@ class Room:
             return "gap", max(0, self.shown_seq - self._limits.history)
         return "whole", past.after
 
-    def _welcome(self, person: Person, resumed: str | UnsetType) -> bytes:
-        frames = text_frame(
-            encode(Welcome(self.name, self._log.epoch, self.shown_seq, person, len(self.people), self._limits, resumed))
+    def _welcome(self, person_id: str, resumed: str | UnsetType) -> bytes:
+        welcome = Welcome(
+            self.name,
+            self._log.epoch,
+            self.shown_seq,
+            self.people.get(person_id),
+            len(self.people),
+            self._limits,
+            resumed,
         )
+        frames = text_frame(encode(welcome))
         return frames if self._log.storing else frames + text_frame(encode(Status(False)))
 
     async def _feed(self, member: Member, lead: bytes, seq: int) -> None:
         """Send what follows `seq` in pieces, the next when the last has drained: the log is the buffer."""
+        then: _Standing | None = None
         while True:
             frames = self._recent_after(seq)
             if frames is None:
+                then = then or self._standing(member)
                 frames = await self._stored_after(seq)
             # No await from here to the set of members: see the invariants above.
             piece = list(_up_to(frames, self._piece_bytes))
             seq = piece[-1][0] if piece else seq
-            member.write_message(Frames(lead + b"".join(frame for _, frame in piece)))
-            if seq >= self.shown_seq:
+            is_in = seq >= self.shown_seq
+            news = self._news_since(then, member) if is_in and then else b""
+            member.write_message(Frames(lead + b"".join(frame for _, frame in piece) + news))
+            if is_in:
                 self._v1.add(member)
                 return
+            then = then or self._standing(member)
             await member.drained()
             lead = b""
+
+    def _standing(self, member: Member) -> "_Standing":
+        return _Standing(self.people.get(member.person_id), self._log.storing, self.people.names())
+
+    def _news_since(self, then: "_Standing", member: Member) -> bytes:
+        """What was told to the members while this one was being fed, and is not an event."""
+        news: list[Presence | You | Status] = [self.people.changes_since(then.people)]
+        person = self.people.get(member.person_id)
+        if person != then.person:
+            news.append(You(person.id, person.name))
+        if self._log.storing != then.storing:
+            news.append(Status(self._log.storing))
+        return b"".join(text_frame(encode(frame)) for frame in news)
 
     async def _stored_after(self, seq: int) -> list[tuple[int, bytes]]:
         stored = await self._log.after(self.name, seq, _WHOLE_EVENTS, self._piece_bytes)
@@ -329,7 +363,8 @@ class Room:
         """Give a person another name and tell all his sockets which it is."""
         person = self.people.rename(member.person_id, wish)
         you = Frames(text_frame(encode(You(person.id, person.name))))
-        self._write([other for other in self.people.sockets(person.id) if not other.is_plain], you)
+        # Who is still being fed hears it when he is let in: his first frame is `welcome`.
+        self._write([other for other in self.people.sockets(person.id) if other in self._v1], you)
         self._note_presence()
 
     def typing(self, member: Member) -> None:
@@ -352,6 +387,7 @@ class Room:
         """Tell the plain members that somebody came; a crowd hears it with the presence."""
         if len(self.people) > CROWD:
             self._newcomers = True
+            self._note_presence()
         else:
             self._utter(_Utterance(b"", _NEWCOMER_FRAME))
 

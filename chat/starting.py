@@ -6,6 +6,7 @@ whatever cannot be had is refused with one sentence that says what to do.
 
 import contextlib
 import errno
+import ipaddress
 import os
 import resource
 import secrets
@@ -39,32 +40,44 @@ def room_for_members(wanted: int) -> int:
 
 
 def kept_secret(database: str) -> str:
-    """The secret beside the database, made at first start; raises LogRefused."""
+    """The secret beside the database, made at first start; raises LogRefused.
+
+    Called by whoever holds the database's lock, so that no two make one at a time.
+    """
     if database == ":memory:":
         return secrets.token_hex(32)
     path = Path(database + ".secret")
     try:
-        with (
-            contextlib.suppress(FileExistsError),
-            open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
-        ):
-            file.write(secrets.token_hex(32))
-        secret = path.read_text().strip()
+        if not path.exists():
+            _make_secret(path)
+        secret = path.read_text("utf-8").strip()
     except OSError as error:
         raise LogRefused(
             f"The secret in {path} cannot be read or made ({error.strerror}): mend its folder or give --secret."
         ) from None
+    except UnicodeDecodeError:
+        secret = ""
     if len(secret) < 32:
         raise LogRefused(
-            f"The secret in {path} is too short: remove the file (people get new identities) or give --secret."
+            f"The secret in {path} keeps none: remove the file (people get new identities) or give --secret."
         )
     return secret
+
+
+def _make_secret(path: Path) -> None:
+    """Write it elsewhere first: a server killed half-way leaves no half of a secret."""
+    unfinished = path.with_name(path.name + ".new")
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    unfinished.replace(path)
 
 
 def listen(port: int, address: str) -> list[socket.socket]:
     """The listening sockets; raises BadOption."""
     try:
         return bind_sockets(port, address or None, backlog=1024)
+    except UnicodeError:
+        raise BadOption(f"{address!a} is no address: choose another one with --address.") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             advice = "stop what uses it, or choose another one with --port"
@@ -77,14 +90,24 @@ def listen(port: int, address: str) -> list[socket.socket]:
 def greeting(listener: socket.socket, address: str, database: str) -> str:
     """What a person needs to know once the server runs."""
     port = listener.getsockname()[1]
-    is_local = address in ("127.0.0.1", "::1", "localhost")
-    share = f"http://{_own_address()}:{port}/   (anyone who reaches this address can enter)"
+    here = "localhost" if address in ("", "0.0.0.0", "::") else address
     return (
         "Chatroom is running; stop it with Ctrl-C.\n\n"
-        f"  open here   http://localhost:{port}/\n"
-        f"  share       {'(only this machine can reach it)' if is_local else share}\n"
+        f"  open here   {_url(here, port)}\n"
+        f"  share       {_share(listener, address, port)}\n"
         f"  database    {'none: nothing is kept' if database == ':memory:' else Path(database).absolute()}\n"
     )
+
+
+def _share(listener: socket.socket, address: str, port: int) -> str:
+    if ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        return "(only this machine can reach it)"
+    where = _own_address() if address in ("", "0.0.0.0", "::") else address
+    return f"{_url(where, port)}   (anyone who reaches this address can enter)"
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def _own_address() -> str:

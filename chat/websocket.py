@@ -15,6 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter
 from tornado.concurrent import Future
@@ -104,8 +105,8 @@ class FrameReader:
         self._fragments: bytearray | None = None
         self._opcode = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield (opcode, payload) of each message that `data` completes; raises Fault."""
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes] | None]:
+        """Yield for each frame in `data` the (opcode, payload) it completes, or None; raises Fault."""
         self._unread += data
         position = 0
         try:
@@ -113,8 +114,7 @@ class FrameReader:
                 head, start, end = found
                 payload = _websocket_mask(bytes(self._unread[start - 4 : start]), bytes(self._unread[start:end]))
                 position = end
-                if (message := self._assemble(head, payload)) is not None:
-                    yield message
+                yield self._assemble(head, payload)
         finally:
             del self._unread[:position]
 
@@ -243,6 +243,8 @@ class BoundedProtocol(WebSocketProtocol13):
         self.limit_bytes = limit_bytes
         self.waiting_bytes = 0
         self.heard = True  # anything moved, in or out, since the last ping
+        self.is_heeded = True  # False while a message of his is waited for and nothing more is read
+        self.delivered = _finished()  # shared, so that nothing is created per write
         self._backlog: deque[bytes | memoryview] | None = None  # an empty deque is 0.7 kB a member
         self._pumping_bytes = 0
         self._drained: Future[None] | None = None
@@ -341,7 +343,7 @@ class BoundedProtocol(WebSocketProtocol13):
     def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> "Future[None]":
         """Tornado's own frames (pong, close, `write_message` of a str) take the same bounded way."""
         self.send(frame(opcode, data))
-        return self._drained_future() if self.waiting_bytes else done()
+        return self._drained_future() if self.waiting_bytes else self.delivered
 
     # Reading
 
@@ -360,8 +362,9 @@ class BoundedProtocol(WebSocketProtocol13):
             while not self.client_terminated:
                 data = await self.stream.read_bytes(_READ_BYTES, partial=True)
                 self.heard = True
-                for opcode, payload in reader.feed(data):
-                    await self._take(opcode, payload)
+                for message in reader.feed(data):
+                    if message is not None:
+                        await self._take(*message)
                     if self.client_terminated:
                         return
                     unyielded += 1
@@ -383,7 +386,9 @@ class BoundedProtocol(WebSocketProtocol13):
     async def _hear(self, message: str | bytes) -> None:
         try:
             if (handled := self.handler.on_message(message)) is not None:
+                self.is_heeded = False
                 await handled
+                self.is_heeded = self.heard = True
         except StreamClosedError:
             raise
         except Exception:
@@ -410,15 +415,16 @@ def _next_pieces(backlog: deque[bytes | memoryview]) -> Iterator[bytes | memoryv
         yield backlog.popleft()
 
 
-_DONE: "list[Future[None]]" = []
+_FINISHED: "WeakKeyDictionary[asyncio.AbstractEventLoop, Future[None]]" = WeakKeyDictionary()
 
 
-def done() -> "Future[None]":
-    """The one finished Future that every delivered write returns."""
-    if not _DONE:
-        _DONE.append(Future())
-        _DONE[0].set_result(None)
-    return _DONE[0]
+def _finished() -> "Future[None]":
+    """The one finished Future of a loop, which every delivered write returns."""
+    loop = asyncio.get_running_loop()
+    if loop not in _FINISHED:
+        _FINISHED[loop] = loop.create_future()
+        _FINISHED[loop].set_result(None)
+    return _FINISHED[loop]
 
 
 class FramesHandler(WebSocketHandler):
@@ -441,7 +447,7 @@ class FramesHandler(WebSocketHandler):
         connection = self.ws_connection
         if type(message) is Frames and connection is not None:
             connection.send(message.data)  # type: ignore[attr-defined]  # finds out by itself if the stream has closed
-            return done()
+            return connection.delivered  # type: ignore[attr-defined, no-any-return]
         if connection is None or connection.is_closing():
             raise WebSocketClosedError()
         if isinstance(message, dict):
@@ -469,6 +475,8 @@ class FramesHandler(WebSocketHandler):
         connection = self.ws_connection
         if not isinstance(connection, BoundedProtocol) or connection.is_closing():
             return
+        if not connection.is_heeded:
+            return  # his pong may be among what we let wait
         if not connection.heard:
             _cut_off.labels("silent").inc()
             log.info("dropped %s: no answer to a ping", self)

@@ -72,7 +72,7 @@ class ServerProcess:
         self._reading.start()
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if found := re.search(r"http://localhost:(\d+)/", line):
+            if found := re.search(r"open here +http://\S+:(\d+)/", line):
                 self.port = int(found[1])
             if line.strip().startswith("database"):
                 return

@@ -109,6 +109,7 @@ class SqliteLog:
         self._tails: dict[str, _Tail] = {}
         self._writer_thread = ThreadPoolExecutor(1, "chatroom-writer")
         in_memory = path == ":memory:"
+        path = path if in_memory else os.path.realpath(path)  # one lock, whatever links lead to the file
         self._lock = None if in_memory else _locked(path)
         try:
             self._writer = _opened(path)
@@ -120,7 +121,8 @@ class SqliteLog:
             if self._lock is not None:
                 os.close(self._lock)
             if isinstance(error, sqlite3.Error):
-                raise LogRefused(f"The database {path} cannot be used ({error}): {_advice(error)}.") from error
+                what = " ".join(str(error).split())
+                raise LogRefused(f"The database {path} cannot be used ({what}): {_advice(what)}.") from error
             raise
 
     # Appending
@@ -384,9 +386,13 @@ def _opened(path: str) -> sqlite3.Connection:
         _check_header(path)
         _check_pages(path)
     db = _connected(path)
-    _migrate(db)
-    # Only now: until the first commit the header must not wait in a WAL, where _check_header cannot see it.
-    db.execute("PRAGMA journal_mode = WAL")
+    try:
+        _migrate(db, path)
+        # Only now: until the first commit the header must not wait in a WAL, where _check_header cannot see it.
+        db.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        db.close()  # which also undoes a step that failed half-way
+        raise
     return db
 
 
@@ -404,7 +410,7 @@ def _check_header(path: str) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise LogRefused(f"{path} is a database of another program: {kept}.")
     if int.from_bytes(header[60:64], "big") > SCHEMA_VERSION:
-        raise LogRefused(f"{path} was written by a newer version of this server: {kept}, or use that version.")
+        raise _newer(path)
     page_bytes = int.from_bytes(header[16:18], "big") or 1
     page_bytes = 65536 if page_bytes == 1 else page_bytes
     wal = path + "-wal"
@@ -416,6 +422,12 @@ def _check_header(path: str) -> None:
         )
 
 
+def _newer(path: str) -> LogRefused:
+    return LogRefused(
+        f"{path} was written by a newer version of this server: use that one, or name another file with --database."
+    )
+
+
 def _first_bytes(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read(100)
@@ -423,7 +435,8 @@ def _first_bytes(path: str) -> bytes:
 
 def _check_pages(path: str) -> None:
     """Refuse a damaged file before anything writes to it; a large one is checked as it is read."""
-    if os.path.getsize(path) > _CHECKED_WHOLE_BYTES:
+    is_unfinished = os.path.exists(path + "-journal")  # killed in its very first commit: SQLite will undo it
+    if is_unfinished or os.path.getsize(path) > _CHECKED_WHOLE_BYTES:
         return
     with contextlib.closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as db:
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
@@ -438,9 +451,11 @@ def _connected(path: str) -> sqlite3.Connection:
     return db
 
 
-def _migrate(db: sqlite3.Connection) -> None:
+def _migrate(db: sqlite3.Connection, path: str) -> None:
     """Bring the file to this version's schema, one transaction a step."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:  # the header may have looked older: the mark was still in the WAL
+        raise _newer(path)
     for number, step in enumerate(MIGRATIONS[version:], version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
         db.executescript(f"BEGIN IMMEDIATE; {step} {marks} COMMIT;")
@@ -452,11 +467,10 @@ def _open_epoch(db: sqlite3.Connection) -> tuple[str, dict[str, int]]:
     return word, dict(db.execute("SELECT word, epoch FROM epochs"))
 
 
-def _advice(error: sqlite3.Error) -> str:
-    text = str(error)
-    if "full" in text:
+def _advice(what: str) -> str:
+    if "full" in what:
         return "make room on the disk"
-    if "unable to open" in text or "readonly" in text:
+    if "unable to open" in what or "readonly" in what:
         return "make its folder writable, or name another file with --database"
     return "restore a backup, or name another file with --database"
 
