@@ -1,7 +1,7 @@
 """A web chat room that one command starts: the front door.
 
-Owns the options, the routes, and `ChatSocket`, which joins one member's socket to his room. What
-is said is in chat/protocol.py, how a room says it in chat/room.py, how it is kept in
+Owns the routes, and `ChatSocket`, which joins one member's socket to his room. The options are in
+chat/settings.py, what is said is in chat/protocol.py, how a room says it in chat/room.py, how it is kept in
 chat/eventlog. A message's way: `ChatSocket.on_message` -> `EventLog.append` -> `Room.show` ->
 `write_message` to every member.
 """
@@ -16,8 +16,7 @@ import sys
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -26,8 +25,6 @@ from prometheus_client import Counter, Gauge
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import StreamClosedError
-from tornado.options import Error as OptionError
-from tornado.options import OptionParser
 from tornado.web import Application, HTTPError
 from tornado.websocket import WebSocketClosedError
 
@@ -37,7 +34,7 @@ from chat.eventlog.sqlite import SqliteLog
 from chat.limits import RateLimit
 from chat.protocol import CloseCode, ProtocolError
 from chat.room import Past, Room
-from chat.starting import BadOption
+from chat.settings import BadOption, Settings, check_settings, origins, read_settings
 from chat.websocket import Frames, FramesHandler, sweep, text_frame
 
 log = logging.getLogger("chatroom")
@@ -57,98 +54,6 @@ _rooms = Gauge("chatroom_rooms", "Rooms with anybody in them")
 _refused_handshakes = Counter("chatroom_refused_handshakes", "Handshakes refused", ["reason"])
 _refused_frames = Counter("chatroom_refused_frames", "Frames refused", ["code"])
 _dropped_texts = Counter("chatroom_dropped_plain_frames", "Frames of the plain wire that cannot be a message")
-
-
-# Options
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of the server, as values; `python chatroom.py --help` lists them."""
-
-    port: int = _option(8888, "TCP port; 0 picks a free one and prints it")
-    address: str = _option("", "address to listen on; empty: all, IPv4 and IPv6")
-    database: str = _option("chatroom.db", "SQLite file that holds the rooms' logs; ':memory:' keeps nothing")
-    redis: str = _option("", "redis://...: the shared log for several processes, in place of SQLite")
-    processes: int = _option(1, "server processes on this machine sharing the port; more than 1 needs redis")
-    secret: str = _option("", "signs identities; empty: made at first start and kept beside the database")
-    history: int = _option(50, "messages shown to someone who enters a room")
-    message_rate: float = _option(5.0, "messages a second one person may send, bursts of four times that; 0 = no limit")
-    connections_per_address: int = _option(0, "open sockets from one address; 0 = no limit")
-    max_members: int = _option(0, "open sockets in all; 0 = what the open-file limit allows, less a reserve")
-    send_buffer_bytes: int = _option(1048576, "bytes that may wait in the server for one member before he is cut off")
-    allowed_origins: str = _option("", "extra Origins besides the page's own, as https://host, separated by commas")
-    shutdown_grace_s: float = _option(10.0, "seconds to drain on SIGTERM")
-
-
-def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """The command line over `--config=FILE` over the environment (`CHATROOM_NAME`); raises BadOption."""
-    parser = OptionParser()
-    parser.define("config", type=str, help="file of options, as NAME = VALUE in Python", group="chatroom")
-    for option in fields(Settings):
-        parser.define(
-            option.name, option.default, type=type(option.default), help=option.metadata["help"], group="chatroom"
-        )
-    names = [option.name for option in fields(Settings)]
-    kept = [
-        f"--{name}={environment[f'CHATROOM_{name.upper()}']}"
-        for name in names
-        if f"CHATROOM_{name.upper()}" in environment
-    ]
-    _parse(parser, [*kept, *arguments])
-    if parser.config:
-        try:
-            parser.parse_config_file(parser.config, final=False)
-        except Exception as error:  # the file is a program: anything may go wrong in it
-            raise BadOption(
-                f"The options in {parser.config} cannot be read ({error}): mend the file or leave --config out."
-            ) from None
-        _parse(parser, arguments)
-    settings = Settings(**{name: parser[name] for name in names})
-    check_settings(settings)
-    return settings
-
-
-def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        if not argument.startswith("--") or (name != "help" and name not in parser):
-            raise BadOption(f"{argument} is no option: they are written --name=value, see python chatroom.py --help.")
-        try:
-            parser.parse_command_line(["chatroom.py", argument], final=False)
-        except (OptionError, ValueError) as error:
-            raise BadOption(f"{argument} cannot be used ({error}): see python chatroom.py --help.") from None
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse values with which the server could not keep its promises; raises BadOption."""
-    least = {"history": (0, 1000), "port": (0, 65535), "send_buffer_bytes": (128 * 1024, 2**31)}
-    for option in fields(Settings):
-        value = getattr(settings, option.name)
-        low, high = least.get(option.name, (0, 2**31))
-        if not isinstance(value, str) and not low <= value <= high:
-            raise BadOption(f"--{option.name}={value} is out of range: choose a number from {low} to {high}.")
-    if not settings.database:
-        raise BadOption("--database is empty: name a file, or ':memory:' to keep nothing.")
-    if 0 < len(settings.secret) < 16:
-        raise BadOption("--secret is too short to keep one: give at least 16 characters, or none to have one made.")
-    if settings.redis:
-        raise BadOption(
-            "--redis is not available in this version: leave it out, the log is kept in SQLite (--database)."
-        )
-    if settings.processes != 1:
-        raise BadOption(f"--processes={settings.processes} needs --redis, which this version does not have: use 1.")
-    for origin in origins(settings):
-        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-            raise BadOption(f"--allowed_origins has {origin!r}: write each as https://host or https://host:port.")
-
-
-def origins(settings: Settings) -> list[str]:
-    return [origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()]
 
 
 # The socket

@@ -16,12 +16,9 @@ from pathlib import Path
 from tornado.netutil import bind_sockets
 
 from chat.eventlog import LogRefused
+from chat.settings import BadOption
 
 RESERVED_FILES = 256  # for the log, the listeners and plain requests
-
-
-class BadOption(Exception):
-    """An option cannot be used; the text is one sentence that says what to do."""
 
 
 def room_for_members(wanted: int) -> int:

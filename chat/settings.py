@@ -1,0 +1,105 @@
+"""The options of the server: one table, and how they are read and checked.
+
+Owns their names, defaults, units and ranges. Invariant: a value with which the server could not
+keep its promises is refused with one sentence that says what to do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tornado.options import Error as OptionError
+from tornado.options import OptionParser
+
+_RANGES = {"history": (0, 1000), "port": (0, 65535), "send_buffer_bytes": (128 * 1024, 2**31)}
+
+
+class BadOption(Exception):
+    """An option cannot be used; the text is one sentence that says what to do."""
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of the server, as values; `python chatroom.py --help` lists them."""
+
+    port: int = _option(8888, "TCP port; 0 picks a free one and prints it")
+    address: str = _option("", "address to listen on; empty: all, IPv4 and IPv6")
+    database: str = _option("chatroom.db", "SQLite file that holds the rooms' logs; ':memory:' keeps nothing")
+    redis: str = _option("", "redis://...: the shared log for several processes, in place of SQLite")
+    processes: int = _option(1, "server processes on this machine sharing the port; more than 1 needs redis")
+    secret: str = _option("", "signs identities; empty: made at first start and kept beside the database")
+    history: int = _option(50, "messages shown to someone who enters a room")
+    message_rate: float = _option(5.0, "messages a second one person may send, bursts of four times that; 0 = no limit")
+    connections_per_address: int = _option(0, "open sockets from one address; 0 = no limit")
+    max_members: int = _option(0, "open sockets in all; 0 = what the open-file limit allows, less a reserve")
+    send_buffer_bytes: int = _option(1048576, "bytes that may wait in the server for one member before he is cut off")
+    allowed_origins: str = _option("", "extra Origins besides the page's own, as https://host, separated by commas")
+    shutdown_grace_s: float = _option(10.0, "seconds to drain on SIGTERM")
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """The command line over `--config=FILE` over the environment (`CHATROOM_NAME`); raises BadOption."""
+    parser = OptionParser()
+    parser.define("config", type=str, help="file of options, as NAME = VALUE in Python", group="chatroom")
+    for option in fields(Settings):
+        parser.define(
+            option.name, option.default, type=type(option.default), help=option.metadata["help"], group="chatroom"
+        )
+    names = [option.name for option in fields(Settings)]
+    variables = {name: f"CHATROOM_{name.upper()}" for name in names}
+    kept = [f"--{name}={environment[variable]}" for name, variable in variables.items() if variable in environment]
+    _parse(parser, [*kept, *arguments])
+    if parser.config:
+        _parse_file(parser, parser.config)
+        _parse(parser, arguments)
+    settings = Settings(**{name: parser[name] for name in names})
+    check_settings(settings)
+    return settings
+
+
+def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if not argument.startswith("--") or (name != "help" and name not in parser):
+            raise BadOption(f"{argument} is no option: they are written --name=value, see python chatroom.py --help.")
+        try:
+            parser.parse_command_line(["chatroom.py", argument], final=False)
+        except (OptionError, ValueError) as error:
+            raise BadOption(f"{argument} cannot be used ({error}): see python chatroom.py --help.") from None
+
+
+def _parse_file(parser: OptionParser, path: str) -> None:
+    try:
+        parser.parse_config_file(path, final=False)
+    except Exception as error:  # the file is a program: anything may go wrong in it
+        raise BadOption(f"The options in {path} cannot be read ({error}): mend it or leave --config out.") from None
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse values with which the server could not keep its promises; raises BadOption."""
+    for option in fields(Settings):
+        value = getattr(settings, option.name)
+        low, high = _RANGES.get(option.name, (0, 2**31))
+        if not isinstance(value, str) and not low <= value <= high:
+            raise BadOption(f"--{option.name}={value} is out of range: choose a number from {low} to {high}.")
+    if not settings.database:
+        raise BadOption("--database is empty: name a file, or ':memory:' to keep nothing.")
+    if 0 < len(settings.secret) < 16:
+        raise BadOption("--secret is too short to keep one: give at least 16 characters, or none to have one made.")
+    if settings.redis:
+        raise BadOption(
+            "--redis is not available in this version: leave it out, the log is kept in SQLite (--database)."
+        )
+    if settings.processes != 1:
+        raise BadOption(f"--processes={settings.processes} needs --redis, which this version does not have: use 1.")
+    for origin in origins(settings):
+        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+            raise BadOption(f"--allowed_origins has {origin!r}: write each as https://host or https://host:port.")
+
+
+def origins(settings: Settings) -> list[str]:
+    return [origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()]
