@@ -1,0 +1,243 @@
+"""What a server needs before it starts: ports, open files, a secret; and what it then says."""
+
+import contextlib
+import gc
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chat.eventlog import LogRefused
+from chat.starting import RESERVED_FILES, BadOption, greeting, kept_secret, listen
+from tests.support import DEADLINE_S, ROOT
+
+
+def is_one_sentence(text: str) -> bool:
+    return text.endswith(".") and "\n" not in text
+
+
+@contextlib.contextmanager
+def listening(port: int, address: str) -> Iterator[list[socket.socket]]:
+    listeners = listen(port, address)
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+@contextlib.contextmanager
+def unbound_sockets() -> Iterator[None]:
+    """Tornado leaves the sockets that it could not bind to the collector, which warns of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
+
+
+def refusal(port: int, address: str) -> str:
+    """The one sentence with which `listen` refuses."""
+    with unbound_sockets():
+        try:
+            sockets = listen(port, address)
+        except BadOption as error:
+            sentence = str(error)
+        else:
+            for opened in sockets:
+                opened.close()
+            pytest.fail(f"{address!r} was not refused")
+    assert is_one_sentence(sentence)
+    return sentence
+
+
+# Ports
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1"])
+def test_a_port_in_use_is_refused(address: str) -> None:
+    """With its number and what to do about it."""
+    with listening(0, address) as listeners:
+        port = listeners[0].getsockname()[1]
+        sentence = refusal(port, address)
+    assert sentence.startswith(f"Port {port} is in use")
+    assert "--port" in sentence
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["192.0.2.1", "2001:db8::1", "not an address", "127.0.0.1:80", "ä" * 70, "\0"],
+    ids=lambda address: ascii(address[:16]),
+)
+def test_an_address_that_is_not_ours_is_refused(address: str) -> None:
+    """Another machine's, or none at all: named, with what to do about it."""
+    assert "--address" in refusal(0, address)
+
+
+def test_without_an_address_both_families_listen_on_one_port() -> None:
+    """IPv4 and IPv6, also if the port is picked."""
+    with listening(0, "") as listeners:
+        assert {listener.family for listener in listeners} == {socket.AF_INET, socket.AF_INET6}
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1
+
+
+def test_a_picked_port_is_free_in_both_families() -> None:
+    """A port that others use in one family alone is passed over, however often one has to look."""
+    refusals = 0
+    with contextlib.ExitStack() as others, unbound_sockets():
+        for _ in range(150):
+            other = others.enter_context(socket.socket(socket.AF_INET6))
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            other.bind(("::", 0))
+        for _ in range(1000):
+            try:
+                with listening(0, ""):
+                    pass
+            except BadOption:
+                refusals += 1
+    assert refusals == 0
+
+
+# The greeting
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "localhost", "::1", "127.0.0.2"])
+def test_the_address_to_open_here_can_be_opened_here(address: str) -> None:
+    """Whatever the server listens on."""
+    with listening(0, address) as listeners:
+        here = re.search(r"open here +http://(\[[^]]+\]|[^:/]+):(\d+)/", greeting(listeners[0], address, "chatroom.db"))
+        assert here is not None
+        with socket.create_connection((here[1].strip("[]"), int(here[2])), DEADLINE_S):
+            pass
+
+
+def test_the_greeting_says_what_one_needs_to_know(tmp_path: Path) -> None:
+    """Where to open it, what to share, that anyone who reaches it can enter, and where the database lies."""
+    with listening(0, "") as listeners:
+        said = greeting(listeners[0], "", str(tmp_path / "chatroom.db"))
+        port = listeners[0].getsockname()[1]
+    assert f"http://localhost:{port}/" in said
+    assert re.search(rf"share +http://\S+:{port}/ .*anyone who reaches this address can enter", said)
+    assert f"database    {tmp_path / 'chatroom.db'}" in said
+
+
+def test_the_greeting_says_where_a_relative_database_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its whole path; a memory database lies nowhere."""
+    monkeypatch.chdir(tmp_path)
+    with listening(0, "127.0.0.1") as listeners:
+        assert str(tmp_path / "chatroom.db") in greeting(listeners[0], "127.0.0.1", "chatroom.db")
+        said = greeting(listeners[0], "127.0.0.1", ":memory:")
+    assert "nothing is kept" in said
+    assert "only this machine" in said
+    assert "anyone" not in said
+
+
+# The secret
+
+
+def test_a_secret_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    """Beside the database, mode 0600 whatever the umask, the same at every start, another for another database."""
+    database = tmp_path / "chatroom.db"
+    before = os.umask(0)
+    try:
+        secret = kept_secret(str(database))
+    finally:
+        os.umask(before)
+    assert len(secret) >= 32
+    assert stat.S_IMODE(database.with_name("chatroom.db.secret").stat().st_mode) == 0o600
+    assert kept_secret(str(database)) == secret
+    assert kept_secret(str(tmp_path / "other.db")) != secret
+    assert not database.exists()
+
+
+def test_a_secret_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
+    """White space around it does not count; the file is not touched."""
+    kept = tmp_path / "chatroom.db.secret"
+    kept.write_text(f"{'s' * 32}\n")
+    assert kept_secret(str(tmp_path / "chatroom.db")) == "s" * 32
+    assert kept.read_text() == f"{'s' * 32}\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"short", b" " * 100, b"s" * 31 + b"\n", b"\xff\xfe" * 32],
+    ids=["empty", "short", "spaces", "31", "no text"],
+)
+def test_a_secret_that_keeps_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Empty, short or no text: named, never replaced, for people would silently lose their identities."""
+    kept = tmp_path / "chatroom.db.secret"
+    kept.write_bytes(content)
+    with pytest.raises(LogRefused) as refused:
+        kept_secret(str(tmp_path / "chatroom.db"))
+    assert str(kept) in str(refused.value)
+    assert is_one_sentence(str(refused.value))
+    assert kept.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["file/chatroom.db", "missing/chatroom.db", "folder"])
+def test_a_secret_that_cannot_be_had_is_refused(tmp_path: Path, place: str) -> None:
+    """Where no file can be made or read: named, with what to do about it."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.secret").mkdir()
+    with pytest.raises(LogRefused) as refused:
+        kept_secret(str(tmp_path / place))
+    assert f"{tmp_path / place}.secret" in str(refused.value)
+    assert "--secret" in str(refused.value)
+    assert is_one_sentence(str(refused.value))
+
+
+def test_a_memory_database_has_a_secret_of_its_own_each_time() -> None:
+    """And no file."""
+    assert kept_secret(":memory:") != kept_secret(":memory:")
+    assert not Path(":memory:.secret").exists()
+
+
+# Open files
+
+ROOM = """
+import resource, sys
+from chat.starting import BadOption, room_for_members
+soft, hard, wanted = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+try:
+    print(room_for_members(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+except BadOption as error:
+    print(error)
+"""
+
+
+def room(soft: int, hard: int, wanted: int) -> str:
+    """What a process of its own with these limits finds."""
+    command = [sys.executable, "-c", ROOM, str(soft), str(hard), str(wanted)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "members"),
+    [
+        (300, 1000, 0, 1000 - RESERVED_FILES),
+        (1000, 1000, 0, 1000 - RESERVED_FILES),
+        (300, 1000, 10, 10),
+        (300, 1000, 1000 - RESERVED_FILES, 1000 - RESERVED_FILES),
+        (100, 200, 0, 1),
+    ],
+)
+def test_the_open_file_limit_is_raised_and_counted_on(soft: int, hard: int, wanted: int, members: int) -> None:
+    """As many members as were wanted, or as the limit allows less a reserve; the soft limit is no obstacle."""
+    assert room(soft, hard, wanted) == f"{members} {hard}"
+
+
+def test_more_members_than_files_are_refused() -> None:
+    """With what would be needed and how to get it."""
+    wanted = 1000 - RESERVED_FILES + 1
+    said = room(300, 1000, wanted)
+    assert f"--max_members={wanted}" in said
+    assert str(wanted + RESERVED_FILES) in said
+    assert "ulimit" in said
+    assert is_one_sentence(said)
