@@ -31,11 +31,12 @@ from tornado.websocket import WebSocketClosedError
 from chat import http, identity, protocol, starting
 from chat.eventlog import Draft, EventLog, LogRefused, Slice
 from chat.eventlog.sqlite import SqliteLog
+from chat.frames import Frames, text_frame
 from chat.limits import RateLimit
 from chat.protocol import CloseCode, ProtocolError
 from chat.room import Past, Room
 from chat.settings import BadOption, Settings, check_settings, origins, read_settings
-from chat.websocket import Frames, FramesHandler, sweep, text_frame
+from chat.websocket import FramesHandler, sweep
 
 log = logging.getLogger("chatroom")
 # Tornado warns of each forged cookie and malformed request: faults of peers, who could fill the log with them.

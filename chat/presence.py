@@ -15,6 +15,7 @@ from chat.protocol import Person, Presence
 # Above 100 people a room tells only how many they are; back to lists below 80.
 CROWD = 100
 _SMALL_AGAIN = 80
+_KINDS = 10_000  # names whose next number is remembered
 
 
 @dataclass(slots=True)
@@ -121,9 +122,11 @@ class People:
             return wish
         base = wish[: MAX_DISPLAY_NAME - 7].rstrip()
         kind = folded_skeleton(base)
-        number = self._next_number.get(kind, 2)
+        number = self._next_number.get(kind, 2) % 1_000_000  # six digits at most, so that it fits behind the base
         while self._is_taken(id, f"{base} {number}"):
             number += 1
+        if len(self._next_number) >= _KINDS:
+            self._next_number.clear()
         self._next_number[kind] = number + 1
         return f"{base} {number}"
 

@@ -23,6 +23,7 @@ from prometheus_client import Counter, Histogram
 from tornado.websocket import WebSocketClosedError
 
 from chat.eventlog import EventLog, Opening, is_ours
+from chat.frames import Frames, text_frame
 from chat.presence import CROWD, People
 from chat.protocol import (
     PLAIN_NEWCOMER,
@@ -37,7 +38,6 @@ from chat.protocol import (
     decode_message,
     encode,
 )
-from chat.websocket import Frames, text_frame
 
 _MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
 _RECENT_EVENTS = 256

@@ -43,7 +43,7 @@ def kept_secret(database: str) -> str:
     """
     if database == ":memory:":
         return secrets.token_hex(32)
-    path = Path(database + ".secret")
+    path = Path(os.path.realpath(database) + ".secret")
     try:
         if not path.exists():
             _make_secret(path)
@@ -72,7 +72,7 @@ def _make_secret(path: Path) -> None:
 def listen(port: int, address: str) -> list[socket.socket]:
     """The listening sockets; raises BadOption."""
     try:
-        return bind_sockets(port, address or None, backlog=1024)
+        return _bind(port, address)
     except UnicodeError:
         raise BadOption(f"{address!a} is no address: choose another one with --address.") from None
     except OSError as error:
@@ -82,6 +82,17 @@ def listen(port: int, address: str) -> list[socket.socket]:
         where = f"{address or 'any address'}, port {port}"
         advice = "choose others with --address and --port"
         raise BadOption(f"Cannot listen on {where} ({error.strerror}): {advice}.") from None
+
+
+def _bind(port: int, address: str) -> list[socket.socket]:
+    """A picked port (0) is free for IPv4 only: where IPv6 has it in use, another one is picked."""
+    for tries_left in range(20 if port == 0 else 0, -1, -1):
+        try:
+            return bind_sockets(port, address or None, backlog=1024)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def greeting(listener: socket.socket, address: str, database: str) -> str:

@@ -146,16 +146,18 @@ class SqliteLog:
             outcomes, shown = result.result()
         else:
             outcomes, shown = [_not_stored()] * len(batch), {}
-        for draft, outcome in zip(batch, outcomes, strict=True):
-            draft.done(outcome)
-        for room, events in shown.items():
-            self.on_events(room, events)
-        self._note_storing(error)
-        if self._asked:
-            self._commit_next()
-        else:
-            self._commit_due = False
-            self._idle.set()
+        try:
+            for draft, outcome in zip(batch, outcomes, strict=True):
+                draft.done(outcome)
+            for room, events in shown.items():
+                self.on_events(room, events)
+        finally:  # a fault of one listener must not be the end of all commits
+            self._note_storing(error)
+            if self._asked:
+                self._commit_next()
+            else:
+                self._commit_due = False
+                self._idle.set()
         if error is not None and not isinstance(error, sqlite3.Error):
             raise error
 

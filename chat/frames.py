@@ -1,0 +1,164 @@
+"""Frames of RFC 6455, as bytes: made once for many members, and cut out of what a client sends.
+
+Pure: knows no socket and no loop. Invariant: what the reader yields is what the RFC allows a
+client to send; everything else is a `Fault` with the close code it gets.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from tornado.util import _websocket_mask
+
+from chat.protocol import MAX_FRAME_BYTES, CloseCode
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+
+class Frames:
+    """Ready bytes of one or more whole frames, made once and sent to many members."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """One unmasked, final frame (RFC 6455 section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 65536:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One text frame; `payload` is UTF-8."""
+    return frame(TEXT, payload)
+
+
+PING_FRAME = frame(PING, b"")
+
+
+# Reading
+
+
+class Fault(Exception):
+    """The client broke RFC 6455; `code` is the close code it gets."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class FrameReader:
+    """Cuts a client's bytes into messages and control frames; a whole read at a time.
+
+    Stricter than Tornado's reader, which takes unmasked frames (refused in RFC 6455 section
+    5.1) and awaits three futures a frame.
+    """
+
+    __slots__ = ("_fragments", "_opcode", "_unread")
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._fragments: bytearray | None = None
+        self._opcode = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes] | None]:
+        """Yield for each frame in `data` the (opcode, payload) it completes, or None; raises Fault."""
+        self._unread += data
+        position = 0
+        try:
+            while (found := self._frame_at(position)) is not None:
+                head, start, end = found
+                payload = _websocket_mask(bytes(self._unread[start - 4 : start]), bytes(self._unread[start:end]))
+                position = end
+                yield self._assemble(head, payload)
+        finally:
+            del self._unread[:position]
+
+    def _frame_at(self, position: int) -> tuple[int, int, int] | None:
+        """The frame's first byte and where its payload starts and ends; None until it is all there."""
+        unread = self._unread
+        there = len(unread) - position
+        if there < 2:
+            return None
+        head, size = unread[position], unread[position + 1] & 0x7F
+        if not unread[position + 1] & 0x80:
+            raise Fault(CloseCode.PROTOCOL_ERROR, "a client must mask its frames")
+        _check_head(head, size)
+        start = position + 6
+        if size == 126:
+            if there < 4:
+                return None
+            (size,) = struct.unpack_from("!H", unread, position + 2)
+            start += 2
+            if size < 126:
+                raise Fault(CloseCode.PROTOCOL_ERROR, "a length must be written as short as possible")
+        elif size == 127:
+            if there < 10:
+                return None
+            (size,) = struct.unpack_from("!Q", unread, position + 2)
+            start += 8
+            if size < 65536 or size >= 1 << 63:
+                raise Fault(CloseCode.PROTOCOL_ERROR, "a length must be written as short as possible")
+        self._check_size(head, size)
+        end = start + size
+        return (head, start, end) if end <= len(unread) else None
+
+    def _check_size(self, head: int, size: int) -> None:
+        held = len(self._fragments) if self._fragments is not None and not head & 0x8 else 0
+        if held + size > MAX_FRAME_BYTES:
+            raise Fault(CloseCode.TOO_BIG, f"a message has at most {MAX_FRAME_BYTES} bytes")
+
+    def _assemble(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
+        """Join fragments (RFC 6455 section 5.4); control frames pass between them."""
+        opcode, final = head & 0x0F, head & 0x80
+        if opcode & 0x8:
+            return opcode, payload
+        if (opcode == CONTINUATION) != (self._fragments is not None):
+            raise Fault(CloseCode.PROTOCOL_ERROR, "a fragment is out of place")
+        if opcode != CONTINUATION:
+            if final:
+                return opcode, payload
+            self._opcode, self._fragments = opcode, bytearray()
+        assert self._fragments is not None
+        self._fragments += payload
+        if not final:
+            return None
+        whole, self._fragments = bytes(self._fragments), None
+        return self._opcode, whole
+
+
+def _check_head(head: int, size: int) -> None:
+    opcode = head & 0x0F
+    if head & 0x70:
+        raise Fault(CloseCode.PROTOCOL_ERROR, "no extension was agreed on")
+    if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+        raise Fault(CloseCode.PROTOCOL_ERROR, "unknown opcode")
+    if opcode & 0x8 and (size > 125 or not head & 0x80):
+        raise Fault(CloseCode.PROTOCOL_ERROR, "a control frame is short and whole")
+
+
+def check_close(payload: bytes) -> None:
+    """Refuse what RFC 6455 section 7.4 does not allow in a close frame; raises Fault. Tornado would echo any code."""
+    if not payload:
+        return
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not (code in _CLOSE_CODES or 3000 <= code <= 4999):
+        raise Fault(CloseCode.PROTOCOL_ERROR, "not a close code")
+    from_utf8(payload[2:])
+
+
+_CLOSE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+
+
+def from_utf8(payload: bytes) -> str:
+    """The text of a message or a close reason; raises Fault."""
+    try:
+        return payload.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault(CloseCode.NOT_UTF8, "text must be UTF-8") from None
