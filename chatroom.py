@@ -22,7 +22,6 @@ from typing import Any, ClassVar
 
 import msgspec
 from prometheus_client import Counter, Gauge
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError
@@ -31,7 +30,6 @@ from tornado.websocket import WebSocketClosedError
 from chat import http, identity, protocol, starting
 from chat.eventlog import Draft, EventLog, LogRefused, Slice
 from chat.eventlog.sqlite import SqliteLog
-from chat.frames import Frames, text_frame
 from chat.limits import RateLimit
 from chat.protocol import CloseCode, ProtocolError
 from chat.room import Past, Room
@@ -40,7 +38,7 @@ from chat.websocket import FramesHandler, sweep
 
 log = logging.getLogger("chatroom")
 # Tornado warns of each forged cookie and malformed request: faults of peers, who could fill the log with them.
-logging.getLogger("tornado.general").setLevel(logging.ERROR)
+logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
 
 HANDSHAKE_S = 10  # for the request of a handshake, and the longest an idle page connection is kept
 PING_S = 20
@@ -76,19 +74,35 @@ class ChatSocket(FramesHandler, http.Answer):
     typings: ClassVar[RateLimit]
     most_members: ClassVar[int]
     is_draining: ClassVar[bool]
-    all_gone: ClassVar[asyncio.Event]  # once draining
+    all_gone: ClassVar[asyncio.Event]  # set when the last one leaves a draining server
     _per_address: ClassVar[Tally[str]]
-    _unposted: ClassVar[list["ChatSocket"]]
 
     def __init_subclass__(cls) -> None:
-        cls.rooms, cls.sockets, cls._per_address, cls._unposted = {}, set(), Tally(), []
+        super().__init_subclass__()
+        cls.rooms, cls.sockets, cls._per_address = {}, set(), Tally()
         cls.is_draining, cls.all_gone = False, asyncio.Event()
+
+    @classmethod
+    def for_server(cls, settings: Settings, event_log: EventLog, most_members: int) -> type["ChatSocket"]:
+        """A class of sockets with a registry, a log and limits of its own."""
+
+        class Socket(cls):  # type: ignore[valid-type, misc]
+            pass
+
+        server: type[ChatSocket] = Socket
+        rate, burst = settings.message_rate, max(settings.message_rate * 4, 1) if settings.message_rate else 0
+        server.config, server.event_log, server.most_members = settings, event_log, most_members
+        server.send_buffer_bytes = settings.send_buffer_bytes
+        server.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
+        server.says, server.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
+        server.typings = RateLimit(1 / TYPING_S, 1)
+        event_log.on_events, event_log.on_storing = server.show, server.tell_storing
+        return server
 
     def initialize(self) -> None:
         self.room: Room | None = None
         self.person_id = ""
         self.is_plain = False
-        self._outbox: list[bytes] = []
         self._says_in_flight = 0
         self._says_wait: asyncio.Future[None] | None = None
         self._strikes: deque[float] | None = None
@@ -162,7 +176,11 @@ class ChatSocket(FramesHandler, http.Answer):
 
     def _check_stranger(self) -> None:
         # Tornado would refuse him, too, but without a count and with a page of its own.
-        if self._check_cross_origin(self.check_origin) is not None:
+        try:
+            is_stranger = self._check_cross_origin(self.check_origin) is not None
+        except ValueError:  # an Origin that is no URL
+            is_stranger = True
+        if is_stranger:
             _refused_handshakes.labels("origin").inc()
             raise HTTPError(403, "Pages of other sites may not enter; the operator can allow theirs (allowed_origins).")
 
@@ -179,7 +197,7 @@ class ChatSocket(FramesHandler, http.Answer):
             await self.room.enter(self, self._wish, self._past)
         except (WebSocketClosedError, StreamClosedError):
             pass  # gone before he was in; on_close follows
-        except Exception:
+        except Exception:  # a room that cannot be read costs its newcomer the socket, not the server its loop
             log.exception("%s could not enter", self)
             self.close(CloseCode.OUR_FAULT, "internal error")
 
@@ -214,7 +232,7 @@ class ChatSocket(FramesHandler, http.Answer):
     @classmethod
     def show(cls, room_name: str, events: list[protocol.Event]) -> None:
         """Committed events reach their room; their speakers have their acks before."""
-        cls._post_all()
+        cls.post_all()
         if room_name in cls.rooms:
             cls.rooms[room_name].show(events)
 
@@ -274,10 +292,10 @@ class ChatSocket(FramesHandler, http.Answer):
 
     async def _say_later(self, text: str, wait_s: float) -> None:
         """The plain wire has no errors: it is read on later instead."""
-        while wait_s:
+        while wait_s and not self.is_gone:
             await asyncio.sleep(wait_s)
             wait_s = self.says.wait_s(self.person_id, time.monotonic())
-        if self.ws_connection is not None and (waiting := self._append(text)) is not None:
+        if not self.is_gone and self.ws_connection is not None and (waiting := self._append(text)) is not None:
             await waiting
 
     def _append(self, text: str, client_id: str | None = None, reply_to: int | None = None) -> Awaitable[None] | None:
@@ -298,7 +316,7 @@ class ChatSocket(FramesHandler, http.Answer):
         if client_id is None:
             return
         if isinstance(outcome, int):
-            self._post(protocol.encode(protocol.Ack(client_id, outcome)))
+            self.post(protocol.encode(protocol.Ack(client_id, outcome)))
         else:
             self._refuse(ProtocolError(outcome.code, outcome.sentence, client_id=client_id))
 
@@ -323,7 +341,9 @@ class ChatSocket(FramesHandler, http.Answer):
         shown = [event for event in found.events if event.seq <= self._member_room.shown_seq]
         more_after = found.more_after or len(shown) < len(found.events)
         events = [msgspec.Raw(event.body) for event in shown]
-        self._post(protocol.encode(protocol.Page(events, found.more_before, more_after, asked.ref)))
+        self.post(protocol.encode(protocol.Page(events, found.more_before, more_after, asked.ref)))
+        self.post_all()
+        await self.drained()  # pages asked for at once are sent as they are read, not all into the buffer
 
     async def _find(self, asked: protocol.History) -> Slice:
         name = self._member_room.name
@@ -338,7 +358,7 @@ class ChatSocket(FramesHandler, http.Answer):
 
     def _send_people(self, asked: protocol.People) -> None:
         total, people = self._member_room.people.page(asked.query, asked.offset, asked.limit)
-        self._post(protocol.encode(protocol.PeoplePage(total, people, asked.ref)))
+        self.post(protocol.encode(protocol.PeoplePage(total, people, asked.ref)))
 
     @property
     def _member_room(self) -> Room:
@@ -347,25 +367,9 @@ class ChatSocket(FramesHandler, http.Answer):
 
     # What he alone hears
 
-    def _post(self, frame: bytes) -> None:
-        """Send a frame to this member alone, together with what else he gets in this turn of the loop."""
-        if not self._outbox:
-            if not self._unposted:
-                asyncio.get_running_loop().call_soon(self._post_all)
-            self._unposted.append(self)
-        self._outbox.append(text_frame(frame))
-
-    @classmethod
-    def _post_all(cls) -> None:
-        for member in cls._unposted:
-            with contextlib.suppress(WebSocketClosedError):  # gone: nobody to tell
-                member.write_message(Frames(b"".join(member._outbox)))
-            member._outbox.clear()
-        cls._unposted.clear()
-
     def _refuse(self, error: ProtocolError) -> None:
         _refused_frames.labels(error.code).inc()
-        self._post(error.frame())
+        self.post(error.frame())
         if error.code in ("bad_frame", "unknown_type"):
             self._strike()
 
@@ -375,7 +379,7 @@ class ChatSocket(FramesHandler, http.Answer):
         self._strikes.append(time.monotonic())
         if len(self._strikes) == STRIKES and self._strikes[-1] - self._strikes[0] <= STRIKES_S:
             log.info("closing %s: too many bad frames", self)
-            self._post_all()
+            self.post_all()
             self.close(CloseCode.POLICY, "too many bad frames")
 
 
@@ -391,38 +395,16 @@ class ChatApplication(Application):
     """The routes, and one server's own `ChatSocket` class."""
 
     def __init__(self, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> None:
-        class Socket(ChatSocket):
-            pass
-
-        rate = settings.message_rate
-        burst = max(rate * 4, 1) if rate else 0
-        Socket.config, Socket.event_log, Socket.most_members = settings, event_log, most_members
-        Socket.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
-        Socket.says, Socket.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
-        Socket.typings = RateLimit(1 / TYPING_S, 1)
-        Socket.send_buffer_bytes = settings.send_buffer_bytes
-        event_log.on_events, event_log.on_storing = Socket.show, Socket.tell_storing
-        self.socket_class = Socket
+        self.socket_class = ChatSocket.for_server(settings, event_log, most_members)
         self.event_log = event_log
-        static_base = f"/static/{http.static_hash()}"
-        asking = {"event_log": event_log, "asks": Socket.asks, "now_s": time.monotonic}
-        routes = [
-            (r"/", http.RoomPage),
-            (r"/rooms", http.RoomsPage),
-            (r"/ws", Socket),
-            (r"/api/rooms/([^/]+)/messages", http.MessagesApi, asking),
-            (r"/healthz", http.Health, {"event_log": event_log}),
-            (r"/metrics", http.Metrics),
-            (r"/static/[0-9a-f]{12}/(.*)", http.HashedStatic, {"path": str(http.STATIC)}),
-        ]
         super().__init__(
-            routes,  # type: ignore[arg-type]
+            _routes(self.socket_class),
             default_handler_class=http.NotFound,
             template_path=str(http.TEMPLATES),
-            static_base=static_base,
+            static_base=f"/static/{http.static_hash()}",
             cookie_secret=secret,
             trusted_origins=origins(settings),
-            refusal=Socket.refusal,
+            refusal=self.socket_class.refusal,
             log_function=http.log_request,
         )
 
@@ -434,30 +416,49 @@ class ChatApplication(Application):
             for limit in (self.socket_class.says, self.socket_class.asks, self.socket_class.typings):
                 limit.forget_full(time.monotonic())
 
-    async def drain(self) -> None:
-        """Store and show what was taken, then ask everybody to come back, each a little later than the other."""
+    async def drain(self, grace_s: float) -> None:
+        """Store and show what was taken, ask everybody to come back, and drop who has not closed in time."""
         sockets = self.socket_class
         sockets.is_draining = True
-        await self.event_log.settled()
-        for room in list(sockets.rooms.values()):
-            await room.said()
-        spread_s = 1 + len(sockets.sockets) / WELCOME_BACK_PER_S
-        for place, member in enumerate(sockets.sockets):
-            if not member.is_plain:
-                retry_after_s = 0.2 + spread_s * (place + random.random()) / len(sockets.sockets)
-                member._post(protocol.encode(protocol.Bye(round(retry_after_s, 4))))
-        sockets._post_all()
+        with contextlib.suppress(TimeoutError):  # a disk that hangs must not keep people waiting for their `bye`
+            await asyncio.wait_for(self._settle(), grace_s / 2)
+        self._say_goodbye()
+        with contextlib.suppress(TimeoutError):
+            if sockets.sockets:
+                await asyncio.wait_for(sockets.all_gone.wait(), grace_s / 4)
         for member in list(sockets.sockets):
-            member.close(CloseCode.GOING_AWAY, "the server is going down")
-        if sockets.sockets:
-            await sockets.all_gone.wait()
-
-    async def abandon(self) -> None:
-        """Drop whoever has not closed in time, so that no socket outlives the loop."""
-        for member in list(self.socket_class.sockets):
             member.abort()
-        if self.socket_class.sockets:
-            await self.socket_class.all_gone.wait()
+
+    async def _settle(self) -> None:
+        await self.event_log.settled()
+        for room in list(self.socket_class.rooms.values()):
+            await room.said()
+
+    def _say_goodbye(self) -> None:
+        """`bye` and 1001 to all, each told to come back a little later than the other."""
+        members = list(self.socket_class.sockets)
+        spread_s = 1 + len(members) / WELCOME_BACK_PER_S
+        for place, member in enumerate(members):
+            if not member.is_plain:
+                retry_after_s = 0.2 + spread_s * (place + random.random()) / len(members)
+                member.post(protocol.encode(protocol.Bye(round(retry_after_s, 4))))
+        self.socket_class.post_all()
+        for member in members:
+            member.close(CloseCode.GOING_AWAY, "the server is going down")
+
+
+def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
+    event_log = socket_class.event_log
+    asking = {"event_log": event_log, "asks": socket_class.asks, "now_s": time.monotonic}
+    return [
+        (r"/", http.RoomPage),
+        (r"/rooms", http.RoomsPage),
+        (r"/ws", socket_class),
+        (r"/api/rooms/([^/]+)/messages", http.MessagesApi, asking),
+        (r"/healthz", http.Health, {"event_log": event_log, "is_draining": lambda: socket_class.is_draining}),
+        (r"/metrics", http.Metrics),
+        (r"/static/[0-9a-f]{12}/(.*)", http.HashedStatic, {"path": str(http.STATIC)}),
+    ]
 
 
 def make_app(settings: Settings) -> ChatApplication:
@@ -474,28 +475,45 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain; raises BadOption and LogRefused."""
     listeners = starting.listen(settings.port, settings.address)
     app = make_app(settings)
-    server = HTTPServer(
+    server = starting.BoundedHTTPServer(
         app, idle_connection_timeout=HANDSHAKE_S, body_timeout=HANDSHAKE_S, max_header_size=16384, max_body_size=65536
     )
+    server.has_room = lambda plain: plain + len(app.socket_class.sockets) < starting.files_for_connections()
     server.add_sockets(listeners)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _stop_or_leave, stop)
     caring = asyncio.create_task(app.look_after())
     print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
     log.info("started with room for %d members", app.socket_class.most_members)
     await stop.wait()
     caring.cancel()
     log.info("stopping: %d members are asked to come back", len(app.socket_class.sockets))
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(app.drain(), settings.shutdown_grace_s)
-    server.stop()  # only now: until here newcomers were told to come back later
-    await app.abandon()
-    await app.event_log.close()
+    try:
+        async with asyncio.timeout(settings.shutdown_grace_s):
+            await app.drain(settings.shutdown_grace_s)
+            server.stop()  # only now: until here newcomers were told to come back later
+            await app.event_log.close()
+    except TimeoutError:
+        _leave("not stopped within shutdown_grace_s")
     log.info("stopped")
 
 
+def _stop_or_leave(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        _leave("asked twice to stop")
+    stop.set()
+
+
+def _leave(why: str) -> None:
+    """Leave at once, as kill -9 would: what was shown is stored, so that nothing is lost by it."""
+    log.error("leaving at once: %s", why)
+    os._exit(1)  # sys.exit would wait for a thread that may hang in the disk
+
+
 def main() -> None:
+    """Start as the command line says; a refusal is one sentence and status 2."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path may hold any bytes
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
         asyncio.run(serve(read_settings(sys.argv[1:], os.environ)))

@@ -61,7 +61,7 @@ class Answer(RequestHandler):
         sentence = (isinstance(error, HTTPError) and error.log_message) or _phrase(status_code)
         if isinstance(error, Unavailable):
             self.set_header("Retry-After", str(error.retry_after_s))
-        if self.request.path.startswith("/api"):
+        if f"{self.request.path}/".startswith("/api/"):
             self.finish({"error": sentence})
         else:
             static = self.settings["static_base"]
@@ -154,7 +154,7 @@ def is_https(request: HTTPServerRequest) -> bool:
 def address_of(request: HTTPServerRequest) -> str:
     """The address a request came from, as far as it can be believed."""
     if _is_local_proxy(request):
-        said = request.headers.get("X-Real-Ip") or request.headers.get("X-Forwarded-For", "")
+        said = request.headers.get("X-Forwarded-For") or request.headers.get("X-Real-Ip", "")
         last = said.split(",")[-1].strip()
         try:
             return str(ipaddress.ip_address(last))
@@ -182,6 +182,9 @@ class Page(Answer):
 
 
 class RoomPage(Page):
+    def head(self) -> None:
+        self.get()
+
     def get(self) -> None:
         room = self.argument("room", "default")
         assert room is not None
@@ -189,6 +192,9 @@ class RoomPage(Page):
 
 
 class RoomsPage(Page):
+    def head(self) -> None:
+        self.get()
+
     def get(self) -> None:
         self.show("rooms.html")
 
@@ -286,12 +292,18 @@ def refuse_if_closed(handler: Answer) -> None:
 class Health(Answer):
     """`GET /healthz`: 200 while the server can store and deliver; it tries to."""
 
-    def initialize(self, event_log: EventLog) -> None:
+    def initialize(self, event_log: EventLog, is_draining: Callable[[], bool]) -> None:
         self.event_log = event_log
+        self.is_draining = is_draining
+
+    async def head(self) -> None:
+        await self.get()
 
     async def get(self) -> None:
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         try:
+            if self.is_draining():
+                raise OSError("the server is going down")
             await self.event_log.probe()
         except OSError as error:
             self.set_status(503)

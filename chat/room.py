@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import UNSET, UnsetType
 from msgspec.json import encode as encode_json
 from prometheus_client import Counter, Histogram
+from tornado.concurrent import future_set_result_unless_cancelled
 from tornado.websocket import WebSocketClosedError
 
 from chat.eventlog import EventLog, Opening, is_ours
@@ -40,13 +41,15 @@ from chat.protocol import (
 )
 
 _MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
-_RECENT_EVENTS = 256
-_RECENT_BYTES = 64 * 1024
-_WHOLE_EVENTS = 10_000  # a resume from further back is a gap
+# Kept ready for those who come next, whichever is reached first: ten seconds of a busy room.
+_RECENT_EVENTS = 512
+_RECENT_BYTES = 128 * 1024
+# A resume from further back is a gap.
+_WHOLE_EVENTS = 10_000
 _WHOLE_BYTES = 8 * 1024 * 1024
-_PIECE_BYTES = 256 * 1024
-_TYPING_PEOPLE = 50
-_PRESENCE_S = 1.0
+_PIECE_BYTES = 256 * 1024  # of a long resume, written before the member has to have read it
+_TYPING_PEOPLE = 50  # in a larger room nobody is told who writes
+_PRESENCE_S = 1.0  # between two frames that tell what changed
 
 _deliveries = Counter("chatroom_deliveries", "Events written to a member's socket")
 _flush_seconds = Histogram(
@@ -102,8 +105,8 @@ class Room:
         self, name: str, log: EventLog, limits: Limits, send_buffer_bytes: int, on_idle: Callable[["Room"], None]
     ) -> None:
         self.name = name
-        self._v1: set[Member] = set()
-        self._plain: set[Member] = set()
+        self._v1_members: set[Member] = set()
+        self._plain_members: set[Member] = set()
         self.people = People()
         self.shown_seq = 0
         self._log = log
@@ -113,6 +116,7 @@ class Room:
         self._piece_bytes = min(_PIECE_BYTES, self._flush_bytes)
         self._opening: Opening | None = None
         self._loading: asyncio.Future[None] | None = None
+        self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
         self._entering = 0
         self._early: list[Event] = []  # committed while the room was loading
         self._last_seq = 0  # of what is to be said; shown_seq once it is
@@ -129,11 +133,15 @@ class Room:
     @property
     def members(self) -> set[Member]:
         """Everybody who hears the room, on whichever wire."""
-        return self._v1 | self._plain
+        return self._v1_members | self._plain_members
 
     @property
     def is_idle(self) -> bool:
-        return not (self._v1 or self._plain or self._entering or self._flush_due)
+        """Nobody is in or on the way in, and nothing is left to say: the registry may forget the room.
+
+        A message of somebody who has left may still be committing; whoever comes next reads it from the log.
+        """
+        return not (self._v1_members or self._plain_members or self._entering or self._flush_due)
 
     # Entering and leaving
 
@@ -149,7 +157,7 @@ class Room:
             self.people.join(member.person_id, wish, member)
             self._note_presence()
             if member.is_plain:
-                self._plain.add(member)
+                self._plain_members.add(member)
             else:
                 resumed, seq = await self._cursor(past)
                 await self._feed(member, self._welcome(member.person_id, resumed), seq)
@@ -159,8 +167,8 @@ class Room:
 
     def leave(self, member: Member) -> None:
         """Forget a member; called once, when his socket has closed."""
-        self._v1.discard(member)
-        self._plain.discard(member)
+        self._v1_members.discard(member)
+        self._plain_members.discard(member)
         if self.people.leave(member.person_id, member):
             self._note_presence()
         self._rest()
@@ -227,14 +235,15 @@ class Room:
             news = self._news_since(then, member) if is_in and then else b""
             member.write_message(Frames(lead + b"".join(frame for _, frame in piece) + news))
             if is_in:
-                self._v1.add(member)
+                self._v1_members.add(member)
                 return
             then = then or self._standing(member)
             await member.drained()
             lead = b""
 
     def _standing(self, member: Member) -> "_Standing":
-        return _Standing(self.people.get(member.person_id), self._log.storing, self.people.names())
+        people = {} if self.people.is_crowd else self.people.names()
+        return _Standing(self.people.get(member.person_id), self._log.storing, people)
 
     def _news_since(self, then: "_Standing", member: Member) -> bytes:
         """What was told to the members while this one was being fed, and is not an event."""
@@ -247,9 +256,17 @@ class Room:
         return b"".join(text_frame(encode(frame)) for frame in news)
 
     async def _stored_after(self, seq: int) -> list[tuple[int, bytes]]:
-        stored = await self._log.after(self.name, seq, _WHOLE_EVENTS, self._piece_bytes)
+        """Read what follows `seq`, once for all who ask meanwhile: after an outage many come from one place."""
+        if seq not in self._readings:
+            self._readings[seq] = asyncio.ensure_future(self._read_after(seq))
+            self._readings[seq].add_done_callback(lambda _: self._readings.pop(seq))
+        frames = await asyncio.shield(self._readings[seq])
         # The log may be ahead of what the room has shown: that comes with a flush.
-        return [(event.seq, text_frame(event.body)) for event in stored.events if event.seq <= self.shown_seq]
+        return [(number, frame) for number, frame in frames if number <= self.shown_seq]
+
+    async def _read_after(self, seq: int) -> list[tuple[int, bytes]]:
+        stored = await self._log.after(self.name, seq, _WHOLE_EVENTS, self._piece_bytes)
+        return [(event.seq, text_frame(event.body)) for event in stored.events]
 
     def _recent_after(self, seq: int) -> list[tuple[int, bytes]] | None:
         """The recent frames that follow `seq`, or None if they do not reach back so far."""
@@ -278,7 +295,7 @@ class Room:
         """Return when there is nothing left to say."""
         if self._flush_due:
             self._said = self._said or asyncio.get_running_loop().create_future()
-            await self._said
+            await asyncio.shield(self._said)
 
     def _utter(self, utterance: _Utterance) -> None:
         self._unsaid.append(utterance)
@@ -291,9 +308,13 @@ class Room:
         said = self._take()
         self._flush_began_s = time.perf_counter()
         v1 = Frames(b"".join(utterance.v1 for utterance in said))
-        plain = Frames(b"".join(map(_plain, said)) if self._plain else b"")
+        plain = Frames(b"".join(map(_plain_frame, said)) if self._plain_members else b"")
         # Copies: who enters from here on is fed what this flush says.
-        wires = [(list(members), frames) for members, frames in ((self._v1, v1), (self._plain, plain)) if frames.data]
+        wires = [
+            (list(members), frames)
+            for members, frames in ((self._v1_members, v1), (self._plain_members, plain))
+            if frames.data
+        ]
         events = 0
         for utterance in said:
             if utterance.event:
@@ -338,7 +359,7 @@ class Room:
             return
         self._flush_due = False
         if self._said is not None:
-            self._said.set_result(None)
+            future_set_result_unless_cancelled(self._said, None)
             self._said = None
         self._rest()
 
@@ -364,7 +385,7 @@ class Room:
         person = self.people.rename(member.person_id, wish)
         you = Frames(text_frame(encode(You(person.id, person.name))))
         # Who is still being fed hears it when he is let in: his first frame is `welcome`.
-        self._write([other for other in self.people.sockets(person.id) if other in self._v1], you)
+        self._write([other for other in self.people.sockets(person.id) if other in self._v1_members], you)
         self._note_presence()
 
     def typing(self, member: Member) -> None:
@@ -385,7 +406,7 @@ class Room:
 
     def _announce(self) -> None:
         """Tell the plain members that somebody came; a crowd hears it with the presence."""
-        if len(self.people) > CROWD:
+        if len(self._v1_members) + len(self._plain_members) > CROWD:
             self._newcomers = True
             self._note_presence()
         else:
@@ -408,7 +429,7 @@ class Room:
             self.tell(encode(changes))
 
 
-def _plain(utterance: _Utterance) -> bytes:
+def _plain_frame(utterance: _Utterance) -> bytes:
     """The plain wire's frame: the text alone, as one JSON string."""
     if utterance.event is None:
         return utterance.plain

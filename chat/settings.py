@@ -11,7 +11,12 @@ from typing import Any
 from tornado.options import Error as OptionError
 from tornado.options import OptionParser
 
-_RANGES = {"history": (0, 1000), "port": (0, 65535), "send_buffer_bytes": (128 * 1024, 2**31)}
+_RANGES = {
+    "history": (0, 1000),
+    "port": (0, 65535),
+    "send_buffer_bytes": (128 * 1024, 2**31),
+    "shutdown_grace_s": (0.1, 3600),
+}
 
 
 class BadOption(Exception):

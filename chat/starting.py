@@ -1,9 +1,10 @@
 """What a server needs from its machine before it starts, and what it tells the person who starts it.
 
-Owns the listening sockets, the open-file limit, the kept secret and the greeting. Invariant:
+Owns the listening sockets, the open-file limit and what it bounds, the kept secret and the greeting. Invariant:
 whatever cannot be had is refused with one sentence that says what to do.
 """
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -11,14 +12,21 @@ import os
 import resource
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from chat.eventlog import LogRefused
 from chat.settings import BadOption
 
 RESERVED_FILES = 256  # for the log, the listeners and plain requests
+LAST_FILES = 64  # of these, for the log, the listeners and the files that are served
+RESPONSE_S = 60  # within which a page must have been taken
 
 
 def room_for_members(wanted: int) -> int:
@@ -34,6 +42,34 @@ def room_for_members(wanted: int) -> int:
             f"--max_members={wanted} needs {wanted + RESERVED_FILES} open files: raise the limit with ulimit -n."
         )
     return wanted or most
+
+
+def files_for_connections() -> int:
+    """How many connections of all kinds may be open at once, so that files are left for the log."""
+    return max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - LAST_FILES, 1)
+
+
+class BoundedHTTPServer(HTTPServer):
+    """Tornado's server, which would take connections until no file is left and let a response wait for ever.
+
+    `has_room` is asked with the number of connections that are no WebSockets (yet).
+    """
+
+    has_room: Callable[[int], bool] = staticmethod(lambda plain: True)
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        if self.has_room(len(self._connections)):
+            super().handle_stream(stream, address)
+        else:
+            stream.close()
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        asyncio.get_running_loop().call_later(RESPONSE_S, self._expire, server_conn)
+        return super().start_request(server_conn, request_conn)
+
+    def _expire(self, connection: Any) -> None:
+        if connection in self._connections:  # else it is closed, or a WebSocket by now
+            connection.stream.close()
 
 
 def kept_secret(database: str) -> str:

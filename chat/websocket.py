@@ -12,11 +12,15 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter
-from tornado.concurrent import Future
+from tornado.concurrent import (
+    Future,
+    future_set_exception_unless_cancelled,
+    future_set_result_unless_cancelled,
+)
 from tornado.escape import json_encode, utf8
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
@@ -28,16 +32,31 @@ from tornado.websocket import (
     _WebSocketParams,
 )
 
-from chat.frames import BINARY, CLOSE, PING_FRAME, TEXT, Fault, FrameReader, Frames, check_close, frame, from_utf8
+from chat.frames import (
+    BINARY,
+    CLOSE,
+    PING_FRAME,
+    TEXT,
+    Fault,
+    FrameReader,
+    Frames,
+    check_close,
+    frame,
+    from_utf8,
+    text_frame,
+)
 from chat.protocol import MAX_FRAME_BYTES, CloseCode
 
 log = logging.getLogger("chatroom")
 
-_READ_BYTES = 64 * 1024
-_CHUNK_BYTES = 256 * 1024
-_FRAMES_PER_YIELD = 128
-_SOCKETS_PER_YIELD = 256
-_ALL_MEMBERS_BYTES = 256 * 1024 * 1024
+_READ_BYTES = 64 * 1024  # at once from one socket: what a message may have
+_CHUNK_BYTES = 256 * 1024  # given to the stream at once from a backlog
+_UNSENT_BYTES = 128 * 1024  # the kernel keeps for a member beyond what is on its way
+# So that a flood leaves the loop to others: 128 small frames, or one that is as large as may be.
+_BYTES_PER_YIELD = 64 * 1024
+_FRAME_COST_BYTES = 512
+_SOCKETS_PER_YIELD = 256  # pinged in one turn of the loop
+_ALL_MEMBERS_BYTES = 256 * 1024 * 1024  # may wait for all members together
 
 _NO_HEADERS = HTTPHeaders()
 
@@ -86,8 +105,9 @@ class BoundedProtocol(WebSocketProtocol13):
         self.member = handler
         self.limit_bytes = limit_bytes
         self.waiting_bytes = 0
-        self.heard = True  # anything moved, in or out, since the last ping
-        self.is_heeded = True  # False while a message of his is waited for and nothing more is read
+        self.heard = True  # anything came in since the last ping
+        self.is_heeded = False  # True while he is read: not before he is let in, nor while a message of his waits
+        self._taken_bytes = 0  # what the kernel had taken of a backlog at the last ping
         self.delivered = _finished()  # shared, so that nothing is created per write
         self._backlog: deque[bytes | memoryview] | None = None  # an empty deque is 0.7 kB a member
         self._pumping_bytes = 0
@@ -118,6 +138,14 @@ class BoundedProtocol(WebSocketProtocol13):
             await self._drained_future()
         elif self.stream.closed():
             raise StreamClosedError()
+
+    def is_alive(self) -> bool:
+        """Whether the member gave a sign of life since the last call: read of his backlog, or was heard."""
+        if self.waiting_bytes:  # a ping would wait behind the backlog: what counts is that it moves
+            taken_bytes, self._taken_bytes = self._taken_bytes, self.stream._total_write_done_index
+            self.heard = True
+            return self._taken_bytes != taken_bytes
+        return self.heard or not self.is_heeded  # unread, his pong cannot be heard
 
     def cut_off(self, reason: str) -> None:
         """Drop a member who costs too much: a close frame would wait behind the very backlog."""
@@ -155,7 +183,6 @@ class BoundedProtocol(WebSocketProtocol13):
         if self.stream.closed() or written.exception() is not None:
             self._release()
             return
-        self.heard = True
         self._forget(self._pumping_bytes)
         self._pumping_bytes = 0
         if self._backlog:
@@ -163,7 +190,7 @@ class BoundedProtocol(WebSocketProtocol13):
             return
         self._backlog = None
         if self._drained is not None:
-            self._drained.set_result(None)
+            future_set_result_unless_cancelled(self._drained, None)
             self._drained = None
 
     def _release(self) -> None:
@@ -171,7 +198,7 @@ class BoundedProtocol(WebSocketProtocol13):
         self._pumping_bytes = 0
         self._forget(self.waiting_bytes)
         if self._drained is not None:
-            self._drained.set_exception(StreamClosedError())
+            future_set_exception_unless_cancelled(self._drained, StreamClosedError())
             self._drained = None
 
     def _forget(self, size_bytes: int) -> None:
@@ -181,7 +208,8 @@ class BoundedProtocol(WebSocketProtocol13):
     def _drained_future(self) -> "Future[None]":
         if self._drained is None:
             self._drained = Future()
-            self._drained.add_done_callback(lambda future: future.exception())  # nobody has to wait for it
+            # Nobody has to wait for it: its exception counts as seen.
+            self._drained.add_done_callback(lambda future: future.cancelled() or future.exception())
         return self._drained
 
     def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> "Future[None]":
@@ -201,7 +229,8 @@ class BoundedProtocol(WebSocketProtocol13):
 
     async def _receive(self) -> None:
         reader = FrameReader()
-        unyielded = 0
+        self.is_heeded = True
+        unyielded_bytes = 0
         try:
             while not self.client_terminated:
                 data = await self.stream.read_bytes(_READ_BYTES, partial=True)
@@ -209,11 +238,14 @@ class BoundedProtocol(WebSocketProtocol13):
                 for message in reader.feed(data):
                     if message is not None:
                         await self._take(*message)
+                        unyielded_bytes += len(message[1])
                     if self.client_terminated:
                         return
-                    unyielded += 1
-                    if unyielded >= _FRAMES_PER_YIELD:
-                        unyielded = 0
+                    if self.stream.closed():  # what he still had to say is not heard: he is gone
+                        raise StreamClosedError()
+                    unyielded_bytes += _FRAME_COST_BYTES
+                    if unyielded_bytes >= _BYTES_PER_YIELD:
+                        unyielded_bytes = 0
                         await asyncio.sleep(0)
         except Fault as fault:
             await self._fail(fault)
@@ -249,6 +281,7 @@ class BoundedProtocol(WebSocketProtocol13):
             self.stream.socket.shutdown(socket.SHUT_WR)
         while True:  # `close` has set a timer that aborts the stream
             await self.stream.read_bytes(_READ_BYTES, partial=True)
+            await asyncio.sleep(0)  # a read of what is there already would not yield
 
 
 def _next_pieces(backlog: deque[bytes | memoryview]) -> Iterator[bytes | memoryview]:
@@ -275,7 +308,15 @@ class FramesHandler(WebSocketHandler):
     """A WebSocketHandler whose `write_message` also takes `Frames`, as they are."""
 
     send_buffer_bytes = 1024 * 1024
+    _unposted: ClassVar[list["FramesHandler"]]
     _stream: IOStream | None = None  # outlives `ws_connection`, which Tornado drops when it sends a close frame
+
+    def __init_subclass__(cls) -> None:
+        cls._unposted = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._outbox: list[bytes] = []
+        super().__init__(*args, **kwargs)
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
@@ -298,6 +339,23 @@ class FramesHandler(WebSocketHandler):
             message = json_encode(message)
         return connection._write_frame(True, BINARY if binary else TEXT, utf8(message))  # type: ignore[attr-defined, no-any-return]
 
+    def post(self, payload: bytes) -> None:
+        """Send a text to this member alone, together with what else he gets in this turn of the loop."""
+        if not self._outbox:
+            if not self._unposted:
+                asyncio.get_running_loop().call_soon(self.post_all)
+            self._unposted.append(self)
+        self._outbox.append(text_frame(payload))
+
+    @classmethod
+    def post_all(cls) -> None:
+        """Send what was posted, now: before something that must come after it."""
+        unposted, cls._unposted = cls._unposted, []
+        for member in unposted:
+            posted, member._outbox = member._outbox, []
+            with contextlib.suppress(WebSocketClosedError):  # gone: nobody to tell
+                member.write_message(Frames(b"".join(posted)))
+
     @property
     def waiting_bytes(self) -> int:
         """What waits in this process for the member to read."""
@@ -309,27 +367,28 @@ class FramesHandler(WebSocketHandler):
             raise StreamClosedError()
         await self.ws_connection.drained()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the connection is closed, though `on_close` may be yet to come."""
+        return self._stream is None or self._stream.closed()
+
     def abort(self) -> None:
         """Drop the connection without a word."""
         if self._stream is not None:
             self._stream.close()
 
     def ping_or_drop(self) -> None:
-        """Ping a member who has been heard since the last ping; drop one who has not."""
+        """Ping a member who has given a sign of life since the last time; drop one who has not."""
         connection = self.ws_connection
         if not isinstance(connection, BoundedProtocol) or connection.is_closing():
             return
-        if not connection.is_heeded:
-            return  # his pong may be among what we let wait
-        if not connection.heard:
+        if not connection.is_alive():
             _cut_off.labels("silent").inc()
-            log.info("dropped %s: no answer to a ping", self)
+            log.info("dropped %s: no sign of life", self)
             connection.stream.close()
-        elif not connection.waiting_bytes:  # behind a backlog a ping would prove nothing
+        elif not connection.waiting_bytes and connection.is_heeded:
             connection.heard = False
             connection.send(PING_FRAME)
-        else:
-            connection.heard = False
 
     def forget_handshake(self) -> None:
         """Drop what only the handshake needed: it would stay for as long as the socket does, 6 kB of it."""
@@ -343,6 +402,8 @@ class FramesHandler(WebSocketHandler):
     def _detach_stream(self) -> IOStream:
         self._stream = super()._detach_stream()
         self._stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
+        # What the kernel takes ahead of a slow reader is bounded, too: megabytes on loopback otherwise.
+        self._stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         return self._stream
 
 

@@ -36,12 +36,19 @@ class ServerProcess:
     """`python chatroom.py` on a port and a database of its own; a context manager."""
 
     def __init__(
-        self, database: Path | str, port: int = 0, environment: dict[str, str] | None = None, **options: Any
+        self,
+        database: Path | str,
+        port: int = 0,
+        environment: dict[str, str] | None = None,
+        before: str = "",
+        **options: Any,
     ) -> None:
+        """`before` is what the process runs before the server starts: to change `chatroom` for a test."""
         self.database = database
         self.port = port
         self.options = options
-        self.environment = environment or {}
+        self.environment = {"PYTHONPATH": str(ROOT), **(environment or {})}
+        self.program = ["-c", f"import chatroom\n{before}\nchatroom.main()"] if before else [str(ROOT / "chatroom.py")]
         self.log: list[str] = []
         self._process: subprocess.Popen[str] | None = None
 
@@ -64,7 +71,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start on the same port and database as before and wait for the greeting."""
         options = {"port": self.port, "database": self.database, **self.options}
-        command = [sys.executable, str(ROOT / "chatroom.py"), *(f"--{name}={value}" for name, value in options.items())]
+        command = [sys.executable, *self.program, *(f"--{name}={value}" for name, value in options.items())]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **self.environment}
         )
@@ -86,10 +93,20 @@ class ServerProcess:
         """SIGTERM; returns the exit status."""
         return self._end(signal.SIGTERM)
 
-    def _end(self, number: int) -> int:
+    def signal(self, number: int) -> None:
+        """Send a signal and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait until the process has ended by itself; returns the exit status."""
+        return self._end(None)
+
+    def _end(self, number: int | None) -> int:
         if self._process is None:
             return 0
-        self._process.send_signal(number)
+        if number is not None:
+            self._process.send_signal(number)
         status = self._process.wait(DEADLINE_S)
         self._reading.join()
         for stream in (self._process.stdout, self._process.stderr):

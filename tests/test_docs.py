@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 PAGES = sorted((ROOT / "templates").glob("*.html"))
 FRONT_END = [*PAGES, *sorted(path for path in (ROOT / "static").rglob("*") if path.is_file())]
+SERVER = [ROOT / "chatroom.py", *sorted((ROOT / "chat").rglob("*.py"))]
 REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
 
 
@@ -31,7 +32,7 @@ def error_codes() -> set[str]:
     """Every code that a ProtocolError is made with."""
     return {
         node.args[0].value
-        for path in (ROOT / "chatroom.py", *(ROOT / "chat").rglob("*.py"))
+        for path in SERVER
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -139,6 +140,36 @@ def test_the_harness_knows_the_protocol_alone(path: Path) -> None:
     """Of the server's code the harness imports chat.protocol and nothing else."""
     ours = {name for name in imported(path) if name.split(".")[0] in ("chat", "chatroom")}
     assert not [name for name in ours if not f"{name}.".startswith("chat.protocol.") and name != "chat"]
+
+
+@pytest.mark.parametrize("path", SERVER, ids=lambda path: path.name)
+def test_a_function_fits_a_screen(path: Path) -> None:
+    """No function of the server is longer than 40 lines."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert [each.name for each in functions if (each.end_lineno or 0) - each.lineno >= 40] == []
+
+
+def test_whatever_may_go_wrong_is_caught_in_three_places_at_most() -> None:
+    """A broad `except` hides faults: there are at most three, each says why, and none is bare."""
+    broad = []
+    for path in SERVER:
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.ExceptHandler) and is_broad(node):
+                broad.append(f"{path.name}:{node.lineno}")
+                assert "#" in "".join(lines[node.lineno - 1 : node.lineno + 1]), f"{broad[-1]} does not say why"
+    assert len(broad) <= 3, broad
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    """Whether it swallows anything: one that raises on at its end only cleans up."""
+    caught = "" if handler.type is None else ast.unparse(handler.type)
+    raises_on = isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None
+    return not caught or "Exception" in re.findall(r"\w+", caught) or ("BaseException" in caught and not raises_on)
 
 
 @pytest.mark.parametrize("path", FRONT_END, ids=lambda path: path.name)

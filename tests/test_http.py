@@ -1,5 +1,6 @@
 """Plain HTTP: the pages, the static files, the history for programs, health and metrics."""
 
+import asyncio
 import json
 import re
 from html.parser import HTMLParser
@@ -10,7 +11,8 @@ from urllib.parse import quote
 from tornado.httpclient import HTTPResponse
 from tornado.testing import ExpectLog
 
-from tests.test_chatroom import BAD_INTEGERS, BAD_ROOM_NAMES, PLAIN, ChatTestCase, filled, in_time, settings
+from tests.house import BAD_INTEGERS, BAD_ROOM_NAMES, PLAIN, ChatTestCase, filled, in_time, settings
+from tests.support import DEADLINE_S
 
 BIG_TEXT = "\U0001f680" * 3500  # 14,000 bytes
 MARKUP_NAMES = (
@@ -72,6 +74,17 @@ class HttpTestCase(ChatTestCase):
 
 
 class PagesTest(HttpTestCase):
+    @in_time
+    async def test_head_answers_as_get_does_without_a_body(self) -> None:
+        """Link checkers and load balancers ask so: the same status and headers, and not a byte more."""
+        for path in ("/", "/rooms", "/healthz"):
+            with self.subTest(path):
+                raw, got = await self.connect(), await self.get(path)
+                raw.writer.write(f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+                head, _, body = (await asyncio.wait_for(raw.reader.read(), DEADLINE_S)).partition(b"\r\n\r\n")
+                self.assertEqual((head.split()[1], body), (b"200", b""))
+                self.assertIn(f"Content-Type: {got.headers['Content-Type']}".encode(), head)
+
     @in_time
     async def test_pages_hand_out_an_identity_that_the_socket_knows(self) -> None:
         """The cookie of a page is the person on the socket; HttpOnly, SameSite=Lax, kept for long."""
@@ -403,7 +416,7 @@ class MetricsTest(HttpTestCase):
         await self.refusal(self.join(headers={"X-Real-Ip": "192.0.2.2"}))
         for member in self.here:
             member.vanish()
-        await self.app.drain()
+        await self.drain()
         await self.refusal(self.join())
         after = await self.metrics()
         for reason, change in {"bad_request": 2, "origin": 3, "address": 1, "full": 1, "draining": 1}.items():

@@ -1,18 +1,17 @@
 """A room as its members know it: entering, coming back, who is here, and what was said before."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import shutil
-import threading
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from chat.presence import People
-from tests.support import Client, ServerProcess
-from tests.test_chatroom import (
+from chat.websocket import sweep
+from tests.house import (
     NEWCOMER,
     ChatTestCase,
     Member,
@@ -22,22 +21,13 @@ from tests.test_chatroom import (
     settings,
     until,
 )
+from tests.support import Client, ServerProcess
 
 PAGE_BYTES = 256 * 1024
 BIG_TEXT = "\U0001f680" * 3500  # 14,000 bytes
 
 
 class RoomTestCase(ChatTestCase):
-    @contextlib.contextmanager
-    def reading_held(self) -> Iterator[None]:
-        """Let nothing be read from the log meanwhile, as if the disk were slow."""
-        gate = threading.Event()
-        self.app.event_log._reader_thread.submit(gate.wait)
-        try:
-            yield
-        finally:
-            gate.set()
-
     async def resume(self, after: int, room: str = "default", epoch: str | None = None, **more: Any) -> Member:
         return await self.join(room, epoch=epoch or self.epoch, after=after, **more)
 
@@ -51,6 +41,51 @@ class RoomTestCase(ChatTestCase):
         for _ in range(count):
             member.say("talk " * 40)
             await member.hears("ack")
+
+
+class StandIn:
+    """A member without a socket, for what only a large room shows; all of them count together."""
+
+    is_plain = False
+
+    def __init__(self, person_id: str, heard: list[bytes]) -> None:
+        self.person_id = person_id
+        self.heard = heard
+
+    def write_message(self, message: Any, binary: bool = False) -> None:
+        self.heard.append(message.data)
+
+    async def drained(self) -> None:
+        pass
+
+
+class FlushTest(RoomTestCase):
+    @in_time
+    async def test_a_flush_to_a_crowd_leaves_the_loop_to_others(self) -> None:
+        """After every 256 members another callback of the loop has its turn, and all members hear it once."""
+        room, heard = self.app.socket_class._room("crowd"), []
+        members = [StandIn(str(number), heard) for number in range(600)]
+        for member in members:
+            await room.enter(member, "Member", None)
+        await room.said()
+        between_turns = []
+
+        async def other() -> None:
+            while True:
+                before = len(heard)
+                await asyncio.sleep(0)
+                between_turns.append(len(heard) - before)
+
+        heard.clear()
+        others = asyncio.ensure_future(other())
+        room.tell(b'{"type": "test"}')
+        await room.said()
+        others.cancel()
+        for member in members:
+            room.leave(member)
+        self.assertEqual(len([data for data in heard if b'"test"' in data]), 600)
+        self.assertGreater(sum(between_turns), 256)
+        self.assertLessEqual(max(between_turns), 256)
 
 
 class EnteringTest(RoomTestCase):
@@ -180,6 +215,35 @@ class EnteringTest(RoomTestCase):
             present = heard.get("present", present)
         self.assertEqual((present, heard["total"]), (3, 3))
 
+    @in_time
+    async def test_entering_a_busy_room_costs_no_query(self) -> None:
+        """While nothing can be read from the log, newcomers and those just back get welcome, past and live."""
+        ann = await self.join(name="Ann")
+        await self.chat(ann, 60)
+        with self.reading_held():
+            newcomer, back = await self.join(), await self.resume(5, epoch=ann.welcome["epoch"])
+            self.assertEqual((newcomer.welcome["head"], back.welcome["resumed"]), (60, "whole"))
+            ann.say("live")
+            await self.hears_all(newcomer, 10, 61)
+            await self.hears_all(back, 5, 61)
+
+    @in_time
+    @filled("default", 1000)
+    async def test_who_waits_to_be_let_in_is_not_taken_for_dead(self) -> None:
+        """However slow the log is: while he is not read, nothing can be heard of him, be the room open or not."""
+        sockets = self.app.socket_class.sockets
+        for _ in range(2):
+            here = set(sockets)
+            with self.reading_held():
+                entering = asyncio.ensure_future(self.resume(100))
+                await until(lambda here=here: sockets - here)
+                for _ in range(4):
+                    await sweep(sockets - here)
+                    await self.get("/rooms")
+            member = await entering
+            self.assertEqual(member.welcome["resumed"], "whole")
+            await self.hears_all(member, 100, 1000)
+
 
 class ResumeTest(RoomTestCase):
     @in_time
@@ -296,6 +360,21 @@ class ResumeTest(RoomTestCase):
             self.assertEqual(back.welcome["resumed"], "whole")
             await self.hears_all(back, 80 * number, 2000)
 
+    @in_time
+    @filled("default", 1000)
+    async def test_who_comes_back_from_the_same_place_shares_one_reading(self) -> None:
+        """After an outage many ask for the same events: they are read once, and everybody gets all of them."""
+        await self.join()
+        event_log = self.app.event_log
+        with mock.patch.object(event_log, "after", wraps=event_log.after) as asked:
+            with self.reading_held():
+                entering = asyncio.gather(*(self.resume(100) for _ in range(10)))
+                await until(lambda: len(self.app.socket_class.sockets) == 11)
+            for back in await entering:
+                self.assertEqual(back.welcome["resumed"], "whole")
+                await self.hears_all(back, 100, 1000)
+        self.assertEqual(asked.call_count, 1)
+
 
 def test_a_restored_backup_resets_who_saw_more_than_it_has(tmp_path: Path) -> None:
     """After a backup is put back, a past within it is whole, one beyond it is reset, also when seqs are used again."""
@@ -364,6 +443,17 @@ class PresenceTest(RoomTestCase):
             await ann.hears("presence"),
             {"type": "presence", "present": 1, "joined": [ann.welcome["you"]], "left": [], "renamed": []},
         )
+
+    @in_time
+    async def test_presence_is_told_at_most_once_a_second(self) -> None:
+        """However fast people come, two more frames of presence take two seconds."""
+        ann = await self.join()
+        await ann.hears("presence", present=1)
+        began_s = time.monotonic()
+        for _ in range(2):
+            await asyncio.gather(*(self.join() for _ in range(5)))
+            await ann.hears("presence")
+        self.assertGreater(time.monotonic() - began_s, 1.5)
 
     @in_time
     async def test_what_is_told_adds_up(self) -> None:
@@ -458,6 +548,26 @@ class PresenceTest(RoomTestCase):
             while await script.next() != "before":
                 pass
         await entering
+        self.assertEqual(await script.next(), NEWCOMER)
+
+    @in_time
+    async def test_a_crowd_of_one_person_is_announced_once_a_second_too(self) -> None:
+        """What counts for the plain members is sockets: a hundred tabs of one person are a crowd."""
+        script, ann = await self.join_plain(), await self.join()
+        for _ in range(110):
+            await self.join(cookie=ann.cookie)
+        script.send_raw("from here")
+        while await script.next() != "from here":
+            pass
+        began_s = time.monotonic()
+        for _ in range(20):
+            await self.join(cookie=ann.cookie)
+        script.send_raw("to here")
+        words = [await script.next()]
+        while words[-1] != "to here":
+            words.append(await script.next())
+        self.assertLessEqual(words.count(NEWCOMER), 2 + time.monotonic() - began_s)
+        await self.join(cookie=ann.cookie)
         self.assertEqual(await script.next(), NEWCOMER)
 
     async def assert_newcomers_are_merged(self, script: Member) -> None:

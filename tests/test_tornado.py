@@ -3,6 +3,7 @@
 Whoever raises the version reads chat/websocket.py again where one of these fails.
 """
 
+import ast
 import inspect
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 from chat.websocket import BoundedProtocol, FramesHandler
 
 ROOT = Path(__file__).parent.parent
+CODE = [ROOT / "chatroom.py", *sorted((ROOT / "chat").rglob("*.py"))]
 
 
 def test_tornado_is_the_version_that_was_read() -> None:
@@ -43,6 +45,7 @@ def test_tornado_is_the_version_that_was_read() -> None:
         (WebSocketProtocol13.close, ["self", "code", "reason"], "writes its frame by _write_frame and sets a timer"),
         (WebSocketProtocol13.is_closing, ["self"], "tells when write_message must refuse"),
         (WebSocketHandler.get_websocket_protocol, ["self"], "is where BoundedProtocol comes in"),
+        (web.RequestHandler._check_cross_origin, ["self", "check"], "refuses pages of other sites"),
         (WebSocketHandler._detach_stream, ["self"], "is the first place where the stream can be had"),
         (WebSocketHandler.on_ws_connection_close, ["self", "close_code", "close_reason"], "leads to on_close"),
         (WebSocketHandler.on_message, ["self", "message"], "is called by our reader instead of Tornado's"),
@@ -60,6 +63,55 @@ def test_a_private_thing_has_the_shape_we_use(
     """It exists and takes what we give it."""
     names = list(inspect.signature(function).parameters) if function is not util._websocket_mask else parameters
     assert names == parameters if parameters is not None else "max_message_size" in names, why
+
+
+# Every name with an underscore that our code has from Tornado, reads, calls or overrides.
+LEANED_ON = {
+    "_WebSocketParams": "what a protocol is made with",
+    "_abort": "ends a connection that has failed",
+    "_check_cross_origin": "the check of `Origin`, so that its refusal is counted and readable",
+    "_cookies": "parsed cookies, dropped after the handshake",
+    "_detach_stream": "the first place where the stream can be had",
+    "_handle_message": "answers pings and closes",
+    "_headers": "of the answer, dropped after the handshake",
+    "_new_cookie": "the cookie handed out, dropped after the handshake",
+    "_receive_frame_loop": "replaced by the strict reader",
+    "_total_write_done_index": "how much the kernel has taken of a backlog",
+    "_transforms": "of the answer, dropped after the handshake",
+    "_websocket_mask": "unmasks what a client sends",
+    "_write_frame": "replaced by the bounded way",
+}
+OURS_BY_CHANCE = {"_finished", "_lock", "_log", "_url"}  # names that Tornado uses as well, for something of its own
+
+
+def private_names(code: str) -> set[str]:
+    """Every name with one underscore in front: attributes, functions, imports, and such names in strings."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Attribute(attr=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.ClassDef(name=name) | ast.alias(name=name) | ast.Constant(value=str(name)):
+                names.add(name)
+    return {name for name in names if name.isidentifier() and name.startswith("_") and not name.startswith("__")}
+
+
+def test_all_we_lean_on_is_named_here() -> None:
+    """Whatever private thing of Tornado's our code touches stands in the list above, and nothing else does."""
+    theirs = {
+        name
+        for module in (web, websocket, iostream, httputil, util)
+        for name in private_names(inspect.getsource(module))
+    }
+    ours = {name for path in CODE for name in private_names(path.read_text())}
+    assert (ours & theirs) - OURS_BY_CHANCE == set(LEANED_ON)
+
+
+def test_what_is_ours_by_chance_is_defined_by_us() -> None:
+    """No private thing of Tornado's hides behind a name that we use, too."""
+    code = "\n".join(path.read_text() for path in CODE)
+    for name in OURS_BY_CHANCE:
+        assert re.search(rf"\b(def {name}\(|self\.{name} = )", code), name
 
 
 def test_the_mask_is_applied_and_undone_by_the_same_function() -> None:
@@ -141,6 +193,12 @@ def test_a_stream_keeps_its_socket_until_it_is_closed() -> None:
     assert "self.socket = socket" in source
     assert "self.socket = None" in inspect.getsource(iostream.IOStream.close_fd)
     assert "self.socket.setblocking(False)" in source
+
+
+def test_a_stream_counts_what_the_kernel_has_taken() -> None:
+    """By this count a member who reads slowly is told from a dead one."""
+    count = "self._total_write_done_index += num_bytes"
+    assert count in inspect.getsource(iostream.BaseIOStream._handle_write)
 
 
 def test_a_stream_under_tls_is_another_type() -> None:

@@ -424,6 +424,14 @@ async def test_a_broadcast_makes_no_future_per_member() -> None:
 
 
 @on_a_loop
+async def test_small_messages_leave_at_once() -> None:
+    """Nagle's algorithm is off: with delayed ACKs it would hold each message for 40 ms and more."""
+    async with house() as built:
+        member, _ = await built.enter()
+        assert member.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@on_a_loop
 async def test_a_closing_socket_refuses_messages() -> None:
     """As Tornado's: WebSocketClosedError from the close frame on."""
     async with house() as built:
@@ -637,21 +645,23 @@ async def test_a_member_who_is_heard_is_kept(answer: bytes) -> None:
 
 @on_a_loop
 async def test_a_member_who_reads_slowly_is_not_silent() -> None:
-    """While his backlog moves he is alive, though a ping would have to wait behind it; one who reads nothing is not."""
+    """He is alive while his backlog moves, be it by less than a chunk; not once nothing is taken between two pings."""
     async with house() as built:
         member, peer = await built.enter(receive_buffer_bytes=4096)
         stall(member)
-        member.write_message(Frames(text_frame(bytes(500_000))))
-        for _ in range(3):
+        member.write_message(Frames(text_frame(bytes(900_000))))
+        before = cut_offs("silent")
+        for _ in range(5):
             member.ping_or_drop()
-            while not member.ws_connection.heard:
-                await peer.receive(65536)
-                await asyncio.sleep(0)
-            member.write_message(Frames(text_frame(bytes(300_000))))
+            taken = 0
+            while taken < 100_000:  # more than the kernel holds, so that some of it has only just left
+                taken += await peer.receive(65536)
         assert member.waiting_bytes
+        assert cut_offs("silent") == before
         member.ping_or_drop()
         member.ping_or_drop()
         await member.closed.wait()
+        assert cut_offs("silent") == before + 1
 
 
 class Busy(Listener):

@@ -37,8 +37,9 @@ _REMEMBERED_MS = 24 * 3600 * 1000
 _BATCH_DRAFTS = 4096  # so that one commit stays short
 _TAILS = 10_000  # rooms whose end the writer keeps at hand
 _CHECKED_WHOLE_BYTES = 64 * 1024 * 1024  # quick_check reads about 200 MB/s
-_PROBE_BYTES = 64 * 1024
-_RETRY_S = 1.0
+_PROBE_BYTES = 64 * 1024  # about what a batch of messages takes
+_PROBE_LASTS_S = 1.0  # what was stored so recently proves that storing works
+_RETRY_S = 1.0  # between two attempts while it does not
 
 _commit_seconds = Histogram(
     "chatroom_commit_seconds",
@@ -105,11 +106,14 @@ class SqliteLog:
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
         self._retry: asyncio.TimerHandle | None = None
+        self._stored_s = -_PROBE_LASTS_S
         self._probing: asyncio.Future[None] | None = None
         self._tails: dict[str, _Tail] = {}
         self._writer_thread = ThreadPoolExecutor(1, "chatroom-writer")
         in_memory = path == ":memory:"
         path = path if in_memory else os.path.realpath(path)  # one lock, whatever links lead to the file
+        if not in_memory:
+            _refuse_foreign(path)  # before a lock file is left beside what is not ours
         self._lock = None if in_memory else _locked(path)
         try:
             self._writer = _opened(path)
@@ -181,7 +185,7 @@ class SqliteLog:
         tail = self._tail(draft.room)
         if draft.client_id and (first := tail.first_seq_of(draft)):
             return first
-        if draft.reply_to is not None and not self._is_message(tail, draft.reply_to, shown.get(draft.room, [])):
+        if draft.reply_to is not None and not self._is_message_here(tail, draft.reply_to, shown.get(draft.room, [])):
             return ProtocolError("not_found", "The message you reply to is not in this room.")
         tail.seq += 1
         tail.at = max(tail.at, now)
@@ -195,7 +199,7 @@ class SqliteLog:
             tail.remember(draft.by.id, draft.client_id, tail.seq, tail.at)
         return tail.seq
 
-    def _is_message(self, tail: _Tail, seq: int, placed: list[Event]) -> bool:
+    def _is_message_here(self, tail: _Tail, seq: int, placed: list[Event]) -> bool:
         if placed and seq >= placed[0].seq:
             return seq <= tail.seq
         return _is_message(self._writer, tail.room, seq)
@@ -233,7 +237,11 @@ class SqliteLog:
     def _note_storing(self, error: BaseException | None) -> None:
         """Tell the rooms when storing begins or ceases to fail; while it fails, try again by itself."""
         _commits.labels("failed" if error else "stored").inc()
+        if self._closing:
+            return
         storing = error is None
+        if storing:
+            self._stored_s = asyncio.get_running_loop().time()
         if storing != self.storing:
             self.storing = storing
             self.on_storing(storing)
@@ -245,6 +253,8 @@ class SqliteLog:
         self._write(self._store_probe, None, lambda result: self._note_storing(result.exception()))
 
     async def probe(self) -> None:
+        if self.storing and asyncio.get_running_loop().time() - self._stored_s < _PROBE_LASTS_S:
+            return
         # Whoever asks meanwhile shares the answer, so that asking often costs one write at a time.
         if self._probing is None:
             self._probing = asyncio.ensure_future(self._probe())
@@ -261,7 +271,8 @@ class SqliteLog:
 
     def _probed(self, probing: "asyncio.Future[None]") -> None:
         self._probing = None
-        probing.exception()  # whoever asked may be gone by now
+        if not probing.cancelled():
+            probing.exception()  # whoever asked may be gone by now
 
     def _store_probe(self, _: None) -> None:
         """Store as much as a batch of messages would, and take it away again."""
@@ -318,12 +329,18 @@ class SqliteLog:
         await self.settled()
         if self._retry is not None:
             self._retry.cancel()
-        await self._ask(self._reader_thread, self._reader.close)
-        await self._ask(self._writer_thread, self._writer.close)
-        self._reader_thread.shutdown()
-        self._writer_thread.shutdown()
+        if self._reader_thread is not self._writer_thread:
+            self._reader_thread.shutdown(wait=False, cancel_futures=True)  # whoever waited for a reading is gone
+        await self._ask(self._writer_thread, self._close_connections)
+        self._writer_thread.shutdown(wait=False)
         if self._lock is not None:
             os.close(self._lock)
+
+    def _close_connections(self) -> None:
+        if self._reader_thread is not self._writer_thread:
+            self._reader_thread.shutdown()  # what is being read ends first
+        self._reader.close()
+        self._writer.close()
 
     def _write(
         self, work: Callable[[Argument], Result], argument: Argument, then: "Callable[[Future[Result]], None]"
@@ -385,7 +402,6 @@ def _locked(path: str) -> int:
 def _opened(path: str) -> sqlite3.Connection:
     """The writer's connection, after the file was found fit."""
     if path != ":memory:" and os.path.exists(path) and os.path.getsize(path):
-        _check_header(path)
         _check_pages(path)
     db = _connected(path)
     try:
@@ -396,6 +412,11 @@ def _opened(path: str) -> sqlite3.Connection:
         db.close()  # which also undoes a step that failed half-way
         raise
     return db
+
+
+def _refuse_foreign(path: str) -> None:
+    if os.path.exists(path) and os.path.getsize(path):
+        _check_header(path)
 
 
 def _check_header(path: str) -> None:
