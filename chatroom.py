@@ -198,7 +198,8 @@ class ChatSocket(FramesHandler, http.Answer):
         except (WebSocketClosedError, StreamClosedError):
             pass  # gone before he was in; on_close follows
         except Exception:  # a room that cannot be read costs its newcomer the socket, not the server its loop
-            log.exception("%s could not enter", self)
+            if not self.is_draining:  # else the log has stopped reading
+                log.exception("%s could not enter", self)
             self.close(CloseCode.OUR_FAULT, "internal error")
 
     def on_close(self) -> None:

@@ -287,7 +287,7 @@ def test_a_server_that_is_asked_to_stop_says_goodbye(tmp_path: Path, number: int
         assert ann.hear("bye")["retry_after"] > 0
         assert hear_close(ann) == 1001
         assert server.ended() == 0
-    assert loud(server.log) == []
+    assert loud(server.log) == [], "\n".join(server.log)
 
 
 def hear_close(client: Client) -> int:
@@ -306,7 +306,7 @@ def test_a_server_stops_in_the_middle_of_long_resumes(tmp_path: Path) -> None:
         began_s = time.monotonic()
         assert server.terminate() == 0
         assert time.monotonic() - began_s < 2 + IN_TIME_S
-    assert loud(server.log) == []
+    assert loud(server.log) == [], "\n".join(server.log)
 
 
 # A disk that never answers a write.
@@ -382,7 +382,7 @@ def test_a_server_stops_though_nobody_answers(tmp_path: Path) -> None:
         who_stops_reading(server),
     ):
         assert server.terminate() == 0
-    assert loud(server.log) == []
+    assert loud(server.log) == [], "\n".join(server.log)
 
 
 def test_a_draining_server_answers_newcomers_with_503(tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_half_open_handshakes_do_not_hinder_a_real_server(tmp_path: Path) -> Non
             assert ann.hear("message")["text"] == "through"
         assert bare.recv(1) == b""  # ten seconds later
         assert server.terminate() == 0
-    assert loud(server.log) == []
+    assert loud(server.log) == [], "\n".join(server.log)
 
 
 def test_nothing_that_is_said_and_nothing_forged_gets_into_the_log(tmp_path: Path) -> None:

@@ -375,6 +375,27 @@ class ResumeTest(RoomTestCase):
                 await self.hears_all(back, 100, 1000)
         self.assertEqual(asked.call_count, 1)
 
+    @in_time
+    @filled("default", 1000)
+    async def test_who_is_being_let_in_while_the_server_stops_is_no_fault(self) -> None:
+        """Whoever was dropped before he was in asks a log that reads no more: that is nothing to be told of."""
+        await self.join()
+        room, event_log = self.app.socket_class.rooms["default"], self.app.event_log
+        is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def bytes_after(room: str, seq: int) -> int:
+            is_asked.set()
+            await may_answer.wait()
+            return 0
+
+        with mock.patch.object(event_log, "bytes_after", bytes_after):
+            await self.join_raw(f"/ws?epoch={self.epoch}&after=100")
+            await is_asked.wait()
+            await self.drain(0.4)
+            event_log._reader_thread.shutdown()
+            may_answer.set()
+            await until(lambda: not room._entering)
+
 
 def test_a_restored_backup_resets_who_saw_more_than_it_has(tmp_path: Path) -> None:
     """After a backup is put back, a past within it is whole, one beyond it is reset, also when seqs are used again."""
