@@ -103,6 +103,7 @@ class ChatSocket(FramesHandler, http.Answer):
         self.room: Room | None = None
         self.person_id = ""
         self.is_plain = False
+        self.is_in = False  # welcomed, fed and among the members
         self._says_in_flight = 0
         self._says_wait: asyncio.Future[None] | None = None
         self._strikes: deque[float] | None = None
@@ -195,6 +196,7 @@ class ChatSocket(FramesHandler, http.Answer):
         self.room = self._room(self._asked_room)
         try:
             await self.room.enter(self, self._wish, self._past)
+            self.is_in = True
         except (WebSocketClosedError, StreamClosedError):
             pass  # gone before he was in; on_close follows
         except Exception:  # a room that cannot be read costs its newcomer the socket, not the server its loop
@@ -440,7 +442,7 @@ class ChatApplication(Application):
         members = list(self.socket_class.sockets)
         spread_s = 1 + len(members) / WELCOME_BACK_PER_S
         for place, member in enumerate(members):
-            if not member.is_plain:
+            if member.is_in and not member.is_plain:  # the others' first frame must be `welcome`
                 retry_after_s = 0.2 + spread_s * (place + random.random()) / len(members)
                 member.post(protocol.encode(protocol.Bye(round(retry_after_s, 4))))
         self.socket_class.post_all()
