@@ -88,6 +88,7 @@ class HandshakeTest(ChatTestCase):
         port = self.get_http_port()
         for origin in (
             "http://evil.example",
+            "http://[",
             "null",
             f"http://127.0.0.1.evil.example:{port}",
             f"http://evil-127.0.0.1:{port}",

@@ -273,3 +273,18 @@ def test_an_id_is_16_letters_and_digits(token: bytes) -> None:
     """It fits into a URL, a CSS class and a file name as it is."""
     assert len(person_id(token)) == 16
     assert set(person_id(token)) <= set("abcdefghijklmnopqrstuvwxyz234567")
+
+
+@pytest.mark.parametrize("name", [room_name, display_name])
+def test_what_is_far_too_long_is_refused_before_it_is_normalised(
+    name: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Normalising is quadratic in a run of combining marks: a frame full of them would hold up everybody."""
+    normalised: list[int] = []
+    normalize = unicodedata.normalize
+    monkeypatch.setattr(
+        "unicodedata.normalize", lambda form, text: normalised.append(len(text)) or normalize(form, text)
+    )
+    with pytest.raises(ProtocolError):
+        name("a" + "\u0301" * 16_000 + "\u0316" * 16_000)
+    assert max(normalised, default=0) <= 256
