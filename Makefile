@@ -1,7 +1,8 @@
 # make run     the chat room, on port 8888        (make run ARGS="--port=9000")
 # make test    every test
 # make check   formatting, lint, types, layering
-# make bench   speed and memory against a naive server
+# make load    how far this room goes here: verdict, figures, report  (make load ARGS="--members 2000")
+# make rivals  the same plan against other servers, in turns
 # make deps    what the tests need from the system (Debian, as root)
 
 PYTHON ?= python3
@@ -9,9 +10,10 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SERVER := $(VENV)/.server-installed
+LOAD := $(VENV)/.load-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: run test check bench deps browser
+.PHONY: run test check load rivals deps browser
 
 run: $(SERVER)
 	@$(BIN)/python chatroom.py $(ARGS)
@@ -25,8 +27,11 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(DEV)
-	$(BIN)/python -m loadtest.bench $(ARGS)
+load: $(LOAD)
+	@$(BIN)/python -m loadtest run $(ARGS)
+
+rivals: $(LOAD)
+	@$(BIN)/python -m loadtest rivals $(ARGS)
 
 deps:
 	apt-get update
@@ -47,6 +52,10 @@ $(SERVER): requirements-server.txt | $(VENV)/bin/pip
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-server.txt
 	@touch $@
 
+$(LOAD): requirements.txt requirements-server.txt | $(VENV)/bin/pip
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@ $(SERVER)
+
 $(DEV): requirements-dev.txt requirements.txt requirements-server.txt | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@touch $@ $(SERVER)
+	@touch $@ $(SERVER) $(LOAD)

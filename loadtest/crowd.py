@@ -1,325 +1,415 @@
-"""The crowd: a thousand members in one process, who send, receive, and prove what they received.
+"""The crowd: the members of this process, from their entry to their closed account.
 
-Owns the members' sockets and the proof of delivery. It is told when a message was due and into which sample its times
-go; it knows no plan of the benchmark, no goal and no server process.
-Invariant: no figure without proof of delivery. All members of a room must receive the same bytes, so the first to get
-them has them parsed and checked (`Transcript`), and every other member is compared with that, byte for byte.
+Owns the seats, each member's life (enter, stay, be thrown out and come back, leave), and what this process has to tell
+of it: a tally each second, the messages that everybody got, and at the end the settled account. It knows no locust;
+when to start, stop and count is the conductor's word.
+Invariant: every seat taken is an account closed exactly once, whatever happened to its member in between.
 """
 
-import gc
-import select
-import socket
+import heapq
+import random
 import time
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from typing import Any, Final
 
-import msgspec
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
-from loadtest.wires import Wire, client_frame, frame_bounds, knock, read_handshake
+from loadtest.account import Account, Ledger, Message, Room
+from loadtest.adapters import Adapter, Notice
+from loadtest.handshake import Door, Refused
+from loadtest.plan import Plan, Seat
+from loadtest.reader import CAUGHT_UP, Member, Reader, Sender
+from loadtest.tally import Tally
 
-NUMBER_DIGITS = 8  # every text starts with the number of its message
-SENDERS = 8  # connections that send; a server may stop reading one with 64 unanswered messages
-SETTLE_S = 20.0
-JOIN_BATCH = 64  # handshakes at a time: below the usual listen backlog of 128
-READY_AT_ONCE = 128  # sockets read between two looks at the clock: about a millisecond
-CHUNK_BYTES = 65536
-FAULTS_SHOWN = 3
-
-
-class Poller:
-    """Says which sockets can be read: `epoll`, else `poll`, since `selectors` costs Python code per socket."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll() if hasattr(select, "epoll") else None
-        self._sockets = self._epoll or select.poll()
-
-    def add(self, fd: int) -> None:
-        """Watch a socket."""
-        self._sockets.register(fd, select.POLLIN)
-
-    def remove(self, fd: int) -> None:
-        """Watch it no longer."""
-        self._sockets.unregister(fd)
-
-    def ready(self, timeout_s: float) -> list[int]:
-        """Return the sockets that can be read."""
-        found = self._epoll.poll(timeout_s, READY_AT_ONCE) if self._epoll else self._sockets.poll(timeout_s * 1000)
-        return [fd for fd, _ in found]
-
-    def close(self) -> None:
-        """Give it back."""
-        if self._epoll:
-            self._epoll.close()
+HANDSHAKES_AT_ONCE: Final = 16  # each takes a millisecond of Python, in which nothing is read or sent
+ENTRY_S: Final = 20.0  # from the handshake until the server says that the member is in
+LINGER_S: Final = 1.0  # a member who leaves stays this much longer for what was sent while he was in
+RETRY_S: Final = 1.0  # on average, between two attempts to come in
+LACKS_SHOWN: Final = 5
 
 
-@dataclass
-class Plan:
-    """When each message is due, which deliveries are timed, and into which sample they go."""
+class Guest(Member):
+    """A member, and what his own greenlet waits for."""
 
-    due_ns: list[int] = field(default_factory=list)
-    first_timed: int = 0
-    samples: list["array[int]"] = field(default_factory=list)
+    __slots__ = (
+        "away_since_ns",
+        "cookie",
+        "ended",
+        "entered",
+        "is_leaving",
+        "knocked_ns",
+        "seat",
+        "was_in",
+        "was_thrown_out",
+    )
 
-    def sample_of(self, number: int) -> "array[int] | None":
-        """Return the sample for a message: the timed ones are shared out over the samples in their order."""
-        if not self.samples or number < self.first_timed:
-            return None
-        timed = len(self.due_ns) - self.first_timed
-        return self.samples[(number - self.first_timed) * len(self.samples) // timed]
-
-
-class Transcript:
-    """The frames of all messages in the order in which they came: what every member must receive, byte for byte."""
-
-    def __init__(self, text_bytes: int) -> None:
-        self.stream = bytearray()
-        self.ends: list[int] = []  # where in the stream each message ends
-        self.due_ns: list[int] = []
-        self.samples: list[array[int] | None] = []
-        self.plan = Plan()
-        self._filler = "x" * (text_bytes - NUMBER_DIGITS)
-        self._heard: set[int] = set()
-        self._last_of_sender = [-1] * SENDERS
-
-    def text(self, number: int) -> str:
-        """Return what message `number` says."""
-        return f"{number:0{NUMBER_DIGITS}d}{self._filler}"
-
-    def append(self, frame: bytes, text: str) -> None:
-        """Write down the next message.
-
-        Raises ValueError if it was not sent like this, or came already, or came before an earlier one of its sender.
-        """
-        number = int(text[:NUMBER_DIGITS])
-        if text != self.text(number):
-            raise ValueError(f"message {number} came changed: {text[:60]!r}")
-        if number in self._heard:
-            raise ValueError(f"message {number} came twice")
-        if number < self._last_of_sender[number % SENDERS]:
-            raise ValueError(f"message {number} came after a later one of its sender")
-        self._heard.add(number)
-        self._last_of_sender[number % SENDERS] = number
-        self.stream += frame
-        self.ends.append(len(self.stream))
-        self.due_ns.append(self.plan.due_ns[number] if self.plan.due_ns else 0)
-        self.samples.append(self.plan.sample_of(number))
-
-
-@dataclass(eq=False)
-class Member:
-    """One socket, and how far it has come in the transcript."""
-
-    socket: socket.socket
-    slot: int
-    offset: int = 0  # bytes of the transcript's stream received, in the middle of a message maybe
-    rest: bytes = b""  # an incomplete frame that is not known to belong to the transcript
-    unsent: bytes = b""
+    def __init__(self, seat: Seat, room: Room, crowd: "Crowd") -> None:
+        super().__init__(seat.number, room, crowd.on_notice, crowd.on_end)
+        self.seat = seat
+        self.cookie = ""
+        self.entered = Event()
+        self.ended = Event()
+        self.is_leaving = False
+        self.away_since_ns = 0
+        self.knocked_ns = 0
+        self.was_in = False
+        self.was_thrown_out = False
 
 
 class Crowd:
-    """The members of one room: joins them, sends, and checks and times what each of them receives."""
+    """The members whom this process plays, in one run."""
 
-    def __init__(self, port: int, wire: Wire, text_bytes: int) -> None:
-        self.transcript = Transcript(text_bytes)
-        self.members: list[Member] = []
-        self.counts: list[int] = []  # messages received, by slot
-        self.faults: list[str] = []
-        self._port = port
-        self._wire = wire
-        self._poller = Poller()
-        self._by_fd: dict[int, Member] = {}
-        self._senders: list[Member] = []
-        self._buffer = memoryview(bytearray(CHUNK_BYTES))
+    def __init__(self, plan: Plan, run: int, base: str, adapter: Adapter, worker: int, domains: list[str]) -> None:
+        self.plan = plan
+        self.completed: list[Message] = []
+        self.failures: Counter[str] = Counter()  # why members could not come in
+        self.drops: Counter[str] = Counter()  # why members were thrown out
+        self.lacks: list[str] = []  # the first few missing deliveries, in words
+        self.domains = domains
+        self._worker = worker
+        self._rooms = {number: self._room(number) for number in range(plan.rooms)}
+        self._reader = Reader(run, plan.text_bytes, adapter, self._rooms)
+        self._door = Door(base, adapter, plan.is_insecure)
+        self._adapter = adapter
+        self._doorway = BoundedSemaphore(HANDSHAKES_AT_ONCE)
+        self._free: list[int] = []
+        self._seats = 0
+        self._guests: dict[int, Guest] = {}
+        self._stuck: list[Any] = []
+        self._speakers: dict[Seat, Sender] = {}
+        self._start_ns = 0
+        self._is_over = False
+        self._chance = random.Random(plan.seed)
+        self._reader.start()
 
-    def __enter__(self) -> "Crowd":
-        gc.disable()  # a collection over ten thousand members would look like the server's delay
-        return self
+    def _room(self, number: int) -> Room:
+        ours = self.domains[self._worker]
+        workers = len(self.domains)
+        owners = [self.plan.worker_of(number, sender, workers) for sender in range(self.plan.senders)]
+        ledgers = [Ledger(owner == self._worker, self.domains[owner] == ours) for owner in owners]
+        return Room(number, ledgers, self.completed, is_timed=not self.plan.in_flight)
 
-    def __exit__(self, *_: object) -> None:
-        for member in self.members:
-            # Reset instead of closed: ten thousand closed sockets would hold their ports for a minute.
-            member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            member.socket.close()
-        self._poller.close()
-        gc.enable()
+    # What the conductor asks
 
-    def join(self, count: int) -> None:
-        """Let members enter the room, and wait until it is quiet."""
-        for first in range(0, count, JOIN_BATCH):
-            sockets = [knock(self._port, self._wire) for _ in range(min(JOIN_BATCH, count - first))]
-            for one in sockets:
-                self._enter(one)
-        self._senders = self.members[:: max(1, len(self.members) // SENDERS)][:SENDERS]
-        self.settle()
+    @property
+    def members_in(self) -> int:
+        """How many are in."""
+        return sum(guest.entered.is_set() for guest in self._guests.values()) + len(self._stuck)
 
-    def settle(self) -> None:
-        """Receive until it is quiet."""
-        deadline_s = time.monotonic() + SETTLE_S
-        quiet_since_s = time.monotonic()
-        while time.monotonic() < min(deadline_s, quiet_since_s + self._wire.settle_s):
-            if self.read_ready(0.1):
-                quiet_since_s = time.monotonic()
+    @property
+    def outside(self) -> int:
+        """How many have a seat and are not in."""
+        return len(self._guests) - sum(guest.entered.is_set() for guest in self._guests.values())
 
-    def say(self, numbers: Iterable[int]) -> None:
-        """Send messages; those of one sender leave together."""
-        for number in numbers:
-            payload = self._wire.say(number, self.transcript.text(number))
-            self._senders[number % len(self._senders)].unsent += client_frame(payload)
-        for sender in self._senders:
-            if sender.unsent:
-                self._push(sender)
+    @property
+    def outstanding(self) -> int:
+        """How many deliveries are overdue by more than a second."""
+        before_ns = time.monotonic_ns() - 1_000_000_000
+        overdue = [
+            message for room in self._rooms.values() for message in room.open.values() if message.sent_ns < before_ns
+        ]
+        return sum(max(0, message.had_to - message.had) for message in overdue)
 
-    def read_ready(self, timeout_s: float) -> bool:
-        """Receive once from every socket that has something; return whether any had."""
-        buffer, by_fd = self._buffer, self._by_fd
-        starts_with = self.transcript.stream.startswith
-        was_ready = False
-        for fd in self._poller.ready(timeout_s):
-            was_ready = True
-            member = by_fd[fd]
-            try:
-                size = member.socket.recv_into(buffer)
-            except BlockingIOError:
-                continue
-            except ConnectionError:
-                size = 0
-            now_ns = time.monotonic_ns()
-            if not size:
-                self._lose(member)
-            elif not member.rest and starts_with(buffer[:size], member.offset):
-                self._advance(member, size, now_ns)
-            else:
-                self._sort(member, bytes(buffer[:size]), now_ns)
-        return was_ready
+    def take_tally(self) -> Tally:
+        """Return what was counted since the last time."""
+        tally, self._reader.tally = self._reader.tally, Tally()
+        return tally
 
-    def retry_sending(self) -> None:
-        """Send what a full socket did not take."""
-        for sender in self._senders:
-            if sender.unsent:
-                self._push(sender)
+    def take_completed(self) -> list[Message]:
+        """Return the messages that everybody has had since the last time."""
+        completed = self.completed[:]
+        self.completed.clear()
+        return completed
 
-    def least_count(self) -> int:
-        """Return how many messages have reached everybody."""
-        return min(self.counts)
+    def start(self) -> None:
+        """Let the senders speak, and whatever else the scenario plans happen."""
+        self._start_ns = time.monotonic_ns() + 100_000_000
+        for guest in list(self._guests.values()):
+            self._let_speak(guest)
+        if self.plan.churn:
+            gevent.spawn(self._churn)
+        if self.plan.scenario == "storm":
+            gevent.spawn_later(self.plan.warmup_s + self.plan.duration_s / 3, self._storm)
 
-    def check(self, sent: int) -> list[str]:
-        """Return what was wrong: nothing may be missing, doubled, changed, or in another order."""
-        missing = sum(sent - count for count in self.counts)
-        if not missing:
-            return self.faults
-        return [f"{missing} of {sent * len(self.counts)} deliveries missing at the end", *self.faults]
+    @property
+    def is_silent(self) -> bool:
+        """Whether everything planned has been sent."""
+        return self._reader.is_silent
 
-    def _enter(self, one: socket.socket) -> None:
-        rest = read_handshake(one)
-        one.setblocking(False)
-        member = Member(one, slot=len(self.members))
-        self.members.append(member)
-        self.counts.append(0)
-        self._by_fd[one.fileno()] = member
-        self._poller.add(one.fileno())
-        if rest:
-            self._sort(member, rest, time.monotonic_ns())
+    @property
+    def phase(self) -> str:
+        """What is going on."""
+        if not self._start_ns:
+            return "ramp"
+        seconds = (time.monotonic_ns() - self._start_ns) / 1e9
+        if seconds <= self.plan.warmup_s:
+            return "warm-up"
+        return "drain" if self.is_silent else "measured"
 
-    def _push(self, sender: Member) -> None:
+    def be_silent(self) -> dict[str, Any]:
+        """Send nothing more; return how much each sender of ours has sent, and what of it was refused."""
+        self._reader.be_silent()
+        return {
+            f"{room.number}/{sender}": [len(ledger), sorted(ledger.refused)]
+            for room in self._rooms.values()
+            for sender, ledger in enumerate(room.ledgers)
+            if ledger.is_ours
+        }
+
+    def learn(self, totals: dict[str, Any]) -> None:
+        """Learn how much the senders of other workers have sent."""
+        for name, (count, refused) in totals.items():
+            room, _, sender = name.partition("/")
+            ledger = self._rooms[int(room)].ledgers[int(sender)]
+            ledger.reach(count)
+            ledger.refused.update(refused)
+
+    def drain(self, seconds: float) -> None:
+        """Wait until everybody has everything, but not longer than this."""
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s and not self._is_complete():
+            gevent.sleep(0.02)
+
+    def _is_complete(self) -> bool:
+        rooms = self._rooms.values()
+        return not any(room.open for room in rooms) and not any(
+            0 in ledger.sent_ns for room in rooms for ledger in room.ledgers
+        )
+
+    def finish(self) -> Tally:
+        """Close every account and every socket; return what was counted since the last tally."""
+        self._is_over = True
+        tally = self.take_tally()
+        for guest in list(self._guests.values()):
+            self._close(guest, tally)
+        tally.cut_off = sum(_is_cut(one) for one in self._stuck)
+        tally.stuck = len(self._stuck)
+        self._reader.close()
+        return tally
+
+    @property
+    def incomplete(self) -> list[tuple[int, int, int]]:
+        """The measured messages that not everybody here has got: room, sender, seq."""
+        return [
+            (room.number, message.sender, message.seq)
+            for room in self._rooms.values()
+            for message in room.open.values()
+            if message.is_witnessed and message.had_to
+        ]
+
+    # A member's life, in his own greenlet
+
+    def live(self) -> None:
+        """Take a seat and live in the room until the greenlet is killed or the run is over."""
+        number = heapq.heappop(self._free) if self._free else self._seats
+        self._seats = max(self._seats, number + 1)
+        seat = self.plan.seat(number, self._worker, len(self.domains))
         try:
-            sender.unsent = sender.unsent[sender.socket.send(sender.unsent) :]
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            sender.unsent = b""  # the reading side reports the loss
+            if seat.is_stuck:
+                self._be_stuck(seat)
+            while not self._is_over:
+                self._stay(seat)
+        finally:
+            heapq.heappush(self._free, number)
 
-    def _advance(self, member: Member, size: int, now_ns: int) -> None:
-        member.offset += size
-        transcript = self.transcript
-        count = self.counts[member.slot]
-        new_count = bisect_right(transcript.ends, member.offset, count)
-        self.counts[member.slot] = new_count
-        if transcript.plan.samples:
-            for index in range(count, new_count):
-                sample = transcript.samples[index]
-                if sample is not None:
-                    sample.append(now_ns - transcript.due_ns[index])
-
-    def _sort(self, member: Member, chunk: bytes, now_ns: int) -> None:
-        """Take bytes that are not simply what comes next: the member's own frames, or messages he is first to get."""
-        transcript = self.transcript
-        if not member.rest:
-            count = self.counts[member.slot]
-            boundary = transcript.ends[count - 1] if count else 0
-            chunk = bytes(transcript.stream[boundary : member.offset]) + chunk
-            member.offset = boundary
-        data = member.rest + chunk
-        member.rest = b""
-        start = 0
-        while start < len(data):
-            known = data[start:]
-            if transcript.stream.startswith(known, member.offset):
-                self._advance(member, len(known), now_ns)
-                return
-            bounds = frame_bounds(data, start)
-            if bounds is None:
-                member.rest = known
-                return
-            self._take(member, data[start : bounds[1]], data[bounds[0] : bounds[1]], now_ns)
-            start = bounds[1]
-
-    def _take(self, member: Member, frame: bytes, payload: bytes, now_ns: int) -> None:
-        """Take one frame."""
-        transcript = self.transcript
-        if transcript.stream.startswith(frame, member.offset):
-            self._advance(member, len(frame), now_ns)
-        elif frame[0] == 0x89:
-            member.unsent += client_frame(payload, opcode=10)
-            self._push(member)
-        elif frame[0] != 0x81:
-            self._fault(member, f"a frame that starts with {frame[:4].hex()}")
-        else:
-            self._hear(member, frame, payload, now_ns)
-
-    def _hear(self, member: Member, frame: bytes, payload: bytes, now_ns: int) -> None:
-        transcript = self.transcript
-        is_ahead = member.offset == len(transcript.stream)
+    def _stay(self, seat: Seat) -> None:
+        """Be one person, from his entry until he leaves for good."""
+        guest = Guest(seat, self._rooms[seat.room], self)
+        self._guests[seat.number] = guest
         try:
-            text = self._wire.hear(payload)
-            if text is None:
-                return
-            if not is_ahead:
-                raise ValueError("not the bytes, or not the order, that others received")
-            transcript.append(frame, text)
-        except (ValueError, msgspec.DecodeError) as error:
-            self._fault(member, f"{error}, in {payload[:60]!r}")
+            while not self._is_over and not guest.is_leaving:
+                if self._knock(guest):
+                    self._stay_in(guest)
+                else:
+                    gevent.sleep(self._chance.uniform(0.5, 1.5) * RETRY_S)
+        finally:
+            if not self._is_over:
+                self._leave(guest)
+
+    def _knock(self, guest: Guest) -> bool:
+        """Shake hands; return whether the server opened."""
+        guest.ended.clear()
+        room = self.plan.room_name(guest.room.number)
+        try:
+            with self._doorway:
+                guest.knocked_ns = time.monotonic_ns()
+                sock, guest.cookie = self._door.enter(room, guest.standing, guest.cookie)
+        except Refused as refusal:
+            self.failures[str(refusal)] += 1
+            return False
+        self._reader.tally.connect.record(time.monotonic_ns() - guest.knocked_ns)
+        guest.is_careful = True
+        self._reader.add(guest, sock)
+        return True
+
+    def _stay_in(self, guest: Guest) -> None:
+        """Be in the room until the socket is gone or he is to leave."""
+        if not self._adapter.says_entered and not guest.ended.wait(self._adapter.settle_s):
+            self._entered(guest, "")
+        if not guest.ended.wait(ENTRY_S) and not guest.entered.is_set():
+            self.failures[f"the server did not say within {ENTRY_S:g} s that the member is in"] += 1
+            self._reader.remove(guest)
             return
-        self._advance(member, len(frame), now_ns)
+        guest.ended.wait()
+        if guest.was_thrown_out:
+            guest.was_thrown_out = False
+            gevent.sleep(self._chance.uniform(0, RETRY_S))
 
-    def _fault(self, member: Member, what: str) -> None:
-        if len(self.faults) < FAULTS_SHOWN:
-            self.faults.append(f"member {member.slot}: {what}")
+    def on_notice(self, member: Member, notice: Notice) -> None:
+        """Hear what the server says to a member besides messages; called by the reader."""
+        assert isinstance(member, Guest)
+        if notice.kind == "entered":
+            self._entered(member, notice.detail)
+        elif notice is CAUGHT_UP:
+            self._reader.tally.resume.record(time.monotonic_ns() - member.away_since_ns)
+            member.away_since_ns = 0
 
-    def _lose(self, member: Member) -> None:
-        self._fault(member, "was disconnected")
-        self._poller.remove(member.socket.fileno())
-        del self._by_fd[member.socket.fileno()]
+    def on_end(self, member: Member, why: str) -> None:
+        """Hear that a member's socket is gone; called by the reader."""
+        assert isinstance(member, Guest)
+        if not member.is_leaving and not self._is_over:
+            self._reader.tally.dropped += 1
+            self.drops[why] += 1
+            member.was_thrown_out = True
+            if member.seat.sender is not None:
+                self._reader.tally.doubted += member.room.doubt(member.seat.sender)
+        self._away(member)
+
+    def _away(self, guest: Guest) -> None:
+        if guest.entered.is_set() and not guest.away_since_ns:
+            guest.away_since_ns = time.monotonic_ns()
+            if not self._adapter.resumes:
+                self._end_account(guest)
+        guest.entered.clear()
+        guest.ended.set()
+
+    def _entered(self, guest: Guest, resumed: str) -> None:
+        now_ns = time.monotonic_ns()
+        tally = self._reader.tally
+        tally.entry.record(now_ns - guest.knocked_ns)
+        if guest.account and resumed == "whole":
+            tally.resumed_whole += 1
+            guest.back_ns = now_ns
+        else:
+            tally.resumed_gap += resumed == "gap"
+            tally.resumed_reset += resumed == "reset"
+            self._begin_account(guest, now_ns)
+        guest.entered.set()
+
+    def _begin_account(self, guest: Guest, now_ns: int) -> None:
+        self._end_account(guest)
+        if guest.away_since_ns:
+            self._reader.tally.resume.record(now_ns - guest.away_since_ns)
+            guest.away_since_ns = 0
+        else:
+            self._reader.tally.joins += 1
+        guest.was_in = True
+        guest.account = Account(guest.room, now_ns)
+        guest.last = guest.account.last
+        guest.is_careful = False
+        guest.back_ns = 0
+        if self._start_ns:
+            self._let_speak(guest)
+
+    def _end_account(self, guest: Guest) -> None:
+        """Close the account of one who will not be told what he misses."""
+        if guest.account:
+            guest.account.cut_off(guest.away_since_ns)
+            guest.account.close(self._reader.tally)
+            guest.account = None
+
+    def _let_speak(self, guest: Guest) -> None:
+        """Let a sender say what is due from the start of the run on, or from now on if he follows another."""
+        seat, warm_up_ns = guest.seat, int(self.plan.warmup_s * 1e9)
+        if seat.sender is None:
+            return
+        if seat in self._speakers:
+            self._reader.speak_again(self._speakers[seat], guest)
+            return
+        speaker = Sender(guest, seat.sender, self.plan.offsets_ns(seat), self._start_ns, warm_up_ns)
+        self._speakers[seat] = speaker
+        if self.plan.in_flight:
+            end_ns = self._start_ns + warm_up_ns + int(self.plan.duration_s * 1e9)
+            self._reader.keep_talking(speaker, self.plan.in_flight, end_ns)
+        else:
+            self._reader.speak(speaker)
+
+    def _leave(self, guest: Guest) -> None:
+        """Leave for good: hear what was sent until now, then go."""
+        guest.is_leaving = True
+        if guest.account and guest.entered.is_set() and not self._is_over:
+            guest.account.leave(time.monotonic_ns())
+            guest.is_careful = True
+            deadline_s = time.monotonic() + self.plan.drain_s
+            if len(self.domains) > 1:
+                gevent.sleep(LINGER_S)
+            while not guest.account.lacks_nothing() and time.monotonic() < deadline_s and not self._is_over:
+                gevent.sleep(0.05)
+        if self._guests.get(guest.number) is guest and not self._is_over:
+            self._reader.tally.left += 1
+            self._reader.hush(guest)
+            self._close(guest, self._reader.tally)
+
+    def _close(self, guest: Guest, tally: Tally) -> None:
+        del self._guests[guest.number]
+        self._reader.remove(guest)
+        guest.is_leaving = True
+        tally.failed += not guest.was_in
+        tally.away += guest.was_in and not guest.entered.is_set()
+        if guest.account:
+            lacking = guest.account.close(tally)
+            for sender, seq in lacking[: LACKS_SHOWN - len(self.lacks)]:
+                self.lacks.append(
+                    f"member {guest.number} lacks message {seq} of sender {sender} in room {guest.room.number}"
+                )
+        if guest.away_since_ns:
+            tally.resume.record_infinite(1)
+        guest.ended.set()
+
+    def _be_stuck(self, seat: Seat) -> None:
+        """Enter and never read."""
+        try:
+            sock, _ = self._door.enter(self.plan.room_name(seat.room), {}, "", is_stuck=True)
+        except Refused as refusal:
+            self.failures[str(refusal)] += 1
+            return
+        self._stuck.append(sock)
+        Event().wait()
+
+    # What scenarios do to members
+
+    def _movable(self) -> list[Guest]:
+        return [guest for guest in self._guests.values() if guest.seat.sender is None and guest.entered.is_set()]
+
+    def _churn(self) -> None:
+        """Let members leave one by one; somebody else takes the seat of each."""
+        while not self._is_over and not self.is_silent:
+            gevent.sleep(self._chance.expovariate(self.plan.churn))
+            movable = self._movable()
+            if movable:
+                guest = self._chance.choice(movable)
+                guest.is_leaving = True
+                guest.ended.set()
+
+    def _storm(self) -> None:
+        """Cut everybody off at one moment; their greenlets bring them back."""
+        for guest in self._movable():
+            self._reader.remove(guest)
+            self._away(guest)
 
 
-def stuck_member(port: int, wire: Wire) -> socket.socket:
-    """Let a member enter who never reads."""
-    one = knock(port, wire, is_slow=True)
-    read_handshake(one)
-    return one
-
-
-def is_cut(slow: socket.socket) -> bool:
-    """Return whether the server has ended the connection, behind what the kernel still holds for it."""
-    slow.settimeout(2)
+def _is_cut(sock: Any) -> bool:
+    """Return whether the server has ended a connection, behind what the kernel still holds for it."""
+    sock.setblocking(False)
     try:
-        while slow.recv(CHUNK_BYTES):
+        while sock.recv(1 << 16):
             pass
     except ConnectionError:
         return True
-    except TimeoutError:
+    except BlockingIOError:
         return False
     finally:
-        slow.close()
+        sock.close()
     return True

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import tornado
 
@@ -57,16 +59,33 @@ class Cores:
 
 def machine_line(cores: Cores) -> str:
     """Return when and on what this was measured."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    model = _cpu_model()
     load = f", load average {os.getloadavg()[0]:.1f} at the start"
     return (
         f"{time.strftime('%Y-%m-%d %H:%M %Z')}, {model}, {os.cpu_count()} cores{load}; {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, Tornado {tornado.version}; loopback; {cores}; "
         f"databases on {file_system(Path(tempfile.gettempdir()))}; {pauses(cores)}"
     )
+
+
+def facts() -> dict[str, Any]:
+    """Return what a result says of the machine and of what the generator is made of."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory_bytes / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("locust", "gevent", "websocket-client")},
+    }
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def file_system(folder: Path) -> str:

@@ -1,8 +1,9 @@
-"""The rival of the benchmark: the chat room as every tutorial writes it on Tornado.
+"""The chat room as every tutorial writes it on Tornado: the loop of its chat demo.
 
 A class-level registry of rooms and a loop that calls `write_message` for every member, the sender included.
-It stores nothing, numbers nothing and bounds nothing, so it does strictly less per message than the chat room does.
-Run it with `python -m loadtest.naive --port=0`; it prints its address as the chat room does.
+It does NOT: store, number, bound what waits for a slow member, ping, check who comes, or encode a frame only once.
+
+    python loadtest/peers/tornado_loop.py --port=8889
 """
 
 import argparse
@@ -12,13 +13,13 @@ from typing import ClassVar
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 
-class NaiveSocket(WebSocketHandler):
+class LoopSocket(WebSocketHandler):
     """One member of one room."""
 
-    rooms: ClassVar[dict[str, set["NaiveSocket"]]] = {}
+    rooms: ClassVar[dict[str, set["LoopSocket"]]] = {}
 
     def open(self) -> None:
         """Enter the room that the query names."""
@@ -29,7 +30,10 @@ class NaiveSocket(WebSocketHandler):
     def on_message(self, text: str | bytes) -> None:
         """Say it to everyone in the room."""
         for member in self.room:
-            member.write_message(text)
+            try:
+                member.write_message(text)
+            except WebSocketClosedError:
+                pass  # he has just gone; tutorials without this end the sender's own connection
 
     def on_close(self) -> None:
         """Leave the room."""
@@ -41,7 +45,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8889, help="TCP port; 0 picks a free one and prints it")
     sockets = bind_sockets(parser.parse_args().port, "127.0.0.1")
-    HTTPServer(Application([("/ws", NaiveSocket)])).add_sockets(sockets)
+    HTTPServer(Application([("/ws", LoopSocket)])).add_sockets(sockets)
     print(f"http://localhost:{sockets[0].getsockname()[1]}/", flush=True)
     await asyncio.Event().wait()
 

@@ -1,0 +1,474 @@
+"""The reader: one loop that takes in the bytes of all members of this process, times and credits every delivery.
+
+Owns the members' sockets after their handshake, one `epoll` over all of them, and the moment at which a message goes
+out. It knows no phases of a run, no locust and no figures: it fills a `Tally` that it is given each second.
+Invariants: every byte of every member passes `_take`; a delivery is timed from when its message was due to when the
+kernel had it (or, where the kernel does not say, to when it was read); nothing here waits but in `run`.
+"""
+
+import heapq
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import gevent
+from gevent import monkey
+
+from loadtest import frames, tag
+from loadtest.account import FOREVER_NS, Account, Message, Room
+from loadtest.adapters import Adapter, Notice
+from loadtest.chunks import Chunk, Chunks
+from loadtest.histogram import FLOOR_BITS, SUB_BITS
+from loadtest.tally import Tally
+from loadtest.timer import Timer
+
+READ_BYTES: Final = 16384
+READY_AT_ONCE: Final = 64  # sockets read between two looks at the senders: about half a millisecond
+TURN_NS: Final = 2_000_000  # then the other greenlets are let in: locust's heartbeats starve otherwise
+AWAY_NS: Final = 20_000_000  # how often it is looked whether a sender who was thrown out is back
+LATE_NS: Final = 1_000_000_000  # a delivery this long after it was due counts as late
+CLOCK_STEP_NS: Final = 50_000  # a realtime clock that jumps further between two looks is not used for timing
+SO_TIMESTAMPNS: Final = 35  # Linux, <asm-generic/socket.h>
+STAMP: Final = struct.Struct("=qq").unpack
+ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
+
+# gevent takes `epoll` away, because it would block all greenlets; here it is only ever asked, never waited for.
+epoll = monkey.get_original("select", "epoll")
+
+CAUGHT_UP: Final = Notice("caught up")
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One socket in a room, and what happened to it."""
+
+    number: int
+    room: Room
+    on_notice: Callable[["Member", Notice], None]
+    on_end: Callable[["Member", str], None]
+    account: Account | None = None
+    last: list[int] = field(default_factory=list)  # the account's, at hand
+    place: dict[str, str] = field(default_factory=dict)
+    latest: Chunk | None = None  # what came after `place` was worked out
+    socket: Any = None
+    receive: Callable[[int, int], tuple[bytes, list[Any], int, Any]] | None = None
+    rest: bytes = b""
+    unsent: bytes = b""
+    # Deliveries are looked at one by one while he is leaving, or catching up with what was sent before `back_ns`.
+    is_careful: bool = False
+    back_ns: int = 0
+
+    @property
+    def standing(self) -> dict[str, str]:
+        """Where he stands, to resume from there."""
+        return {**self.place, **self.latest.place} if self.latest else self.place
+
+
+@dataclass(eq=False, slots=True)
+class Sender:
+    """A member who also speaks, at times fixed in advance."""
+
+    member: Member
+    number: int
+    offsets_ns: Iterator[int]
+    start_ns: int
+    warm_up_ns: int
+    seq: int = 0
+
+
+class Reader:
+    """Reads for all members of a process, and speaks for its senders."""
+
+    def __init__(self, run: int, text_bytes: int, adapter: Adapter, rooms: dict[int, Room]) -> None:
+        self.tally = Tally()
+        self._run = run
+        self._text_bytes = text_bytes
+        self._adapter = adapter
+        self._rooms = rooms
+        self._chunks = Chunks(run, text_bytes, adapter, rooms)
+        self._members: dict[int, Member] = {}
+        self._touched: list[Chunk] = []
+        self._due: list[tuple[int, int, Sender, int]] = []  # when to look, an order, who, when it was due
+        self._talkers: list[Sender] = []  # of a closed loop: who keeps so many under way, and until when
+        self._in_flight = self._talk_until_ns = 0
+        self._timer = Timer()
+        self._epoll = epoll()
+        self._epoll.register(self._timer.fd, select.POLLIN)
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self._can_stamp = True
+        self._loop: gevent.Greenlet[..., None] | None = None
+
+    # The members
+
+    def add(self, member: Member, sock: Any) -> None:
+        """Take over a socket after its handshake."""
+        member.socket, member.rest, member.unsent = sock, b"", b""
+        if isinstance(sock, ssl.SSLSocket):
+            member.receive = lambda size, _: (_receive_tls(sock, size), [], 0, None)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            member.receive = sock.recvmsg
+        sock.setblocking(False)
+        self._members[sock.fileno()] = member
+        self._epoll.register(sock.fileno(), select.POLLIN)
+        if isinstance(sock, ssl.SSLSocket):
+            self._read_all(
+                [(sock.fileno(), select.POLLIN)]
+            )  # TLS may hold bytes that the kernel does not know of any more
+
+    def remove(self, member: Member) -> None:
+        """Let a socket go, without a word."""
+        if member.socket is None:
+            return
+        self._members.pop(member.socket.fileno(), None)
+        self._epoll.unregister(member.socket.fileno())
+        # Reset rather than closed: ten thousand closed sockets would hold their ports for a minute.
+        member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        member.socket.close()
+        member.socket = member.receive = None
+
+    def send(self, member: Member, frame: bytes) -> None:
+        """Send a frame; what the kernel does not take now goes out when it does."""
+        if member.socket is None:
+            return
+        if not member.unsent:
+            frame = frame[_send(member.socket, frame) :]
+        if frame:
+            if not member.unsent:
+                self._epoll.modify(member.socket.fileno(), select.POLLIN | select.POLLOUT)
+            member.unsent += frame
+
+    # The senders
+
+    def speak(self, sender: Sender) -> None:
+        """Let a sender say what he has to say, when it is due."""
+        self._plan(sender)
+        if self._due:
+            self._timer.set(self._due[0][0])
+
+    def speak_again(self, sender: Sender, member: Member) -> None:
+        """Let another member, or the same one on a new socket, go on with what a sender has to say from now on."""
+        is_same, sender.member = sender.member is member, member
+        if not is_same:
+            self._plan(sender, time.monotonic_ns())
+
+    def hush(self, member: Member) -> None:
+        """Plan nothing more for a member who leaves."""
+        self._due = [entry for entry in self._due if entry[2].member is not member]
+        heapq.heapify(self._due)
+
+    def keep_talking(self, sender: Sender, in_flight: int, end_ns: int) -> None:
+        """Let a sender be one of those who together keep so many messages under way until a time."""
+        self._talkers.append(sender)
+        self._in_flight, self._talk_until_ns = in_flight, end_ns
+        self._timer.set(sender.start_ns)
+
+    def _talk(self) -> int:
+        """Say as much as everybody has got, and return when to begin with it."""
+        now_ns, start_ns = time.monotonic_ns(), self._talkers[0].start_ns
+        if not start_ns <= now_ns < self._talk_until_ns:
+            return start_ns if now_ns < start_ns else 0
+        said = sum(sender.seq for sender in self._talkers)
+        settled = sum(room.settled for room in self._rooms.values())
+        for number in range(said, settled + self._in_flight):
+            self._say(self._talkers[number % len(self._talkers)], time.monotonic_ns())
+        return 0
+
+    def be_silent(self) -> None:
+        """Send nothing more; what is overdue by now was planned and never sent."""
+        now_ns = time.monotonic_ns()
+        self.tally.planned += sum(now_ns - due_ns > LATE_NS for *_, due_ns in self._due)
+        self._due.clear()
+        self._talkers.clear()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether everything planned has been sent."""
+        return not self._due and (not self._talkers or time.monotonic_ns() >= self._talk_until_ns)
+
+    def _plan(self, sender: Sender, since_ns: int = 0) -> None:
+        for offset_ns in sender.offsets_ns:
+            due_ns = sender.start_ns + offset_ns
+            if due_ns >= since_ns:
+                heapq.heappush(self._due, (due_ns, id(sender), sender, due_ns))
+                return
+
+    def _speak_up(self) -> int:
+        """Send all that is due, however late, and return when the next is."""
+        while self._due:
+            at_ns, order, sender, due_ns = self._due[0]
+            now_ns = time.monotonic_ns()
+            if at_ns > now_ns:
+                return at_ns
+            if sender.member.socket is None:  # he was thrown out: it will be late, but it will be sent
+                heapq.heapreplace(self._due, (now_ns + AWAY_NS, order, sender, due_ns))
+                continue
+            heapq.heappop(self._due)
+            self._say(sender, due_ns)
+            self._plan(sender)
+        return 0
+
+    def _say(self, sender: Sender, due_ns: int) -> None:
+        is_measured = due_ns >= sender.start_ns + sender.warm_up_ns
+        room = sender.member.room
+        words = tag.Tag(self._run, room.number, sender.number, sender.seq, due_ns, time.monotonic_ns(), is_measured)
+        room.send(words)
+        number = f"{self._run:04x}{sender.number:02x}{sender.seq:08x}"
+        payload = self._adapter.wrap(tag.make_text(words, self._text_bytes), number)
+        self.send(sender.member, frames.masked(payload.encode()))
+        sender.seq += 1
+        if is_measured:
+            late_ns = time.monotonic_ns() - due_ns
+            self.tally.planned += 1
+            self.tally.sent += late_ns <= LATE_NS
+            self.tally.lateness.record(late_ns)
+
+    # Reading
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._loop = gevent.spawn(self._run_loop)
+
+    def close(self) -> None:
+        """Stop reading, and give everything back."""
+        if self._loop:
+            self._loop.kill()
+        for member in list(self._members.values()):
+            self.remove(member)
+        self._epoll.close()
+        self._timer.close()
+
+    def _run_loop(self) -> None:
+        hub = gevent.get_hub()
+        watcher = hub.loop.io(self._epoll.fileno(), 1)
+        while True:
+            hub.wait(watcher)
+            self.turn()
+
+    def turn(self) -> int:
+        """Read and speak for a moment; return how many reads there were."""
+        end_ns = time.monotonic_ns() + TURN_NS
+        self._look_at_clocks()
+        reads = 0
+        while True:
+            next_ns = self._speak_up()
+            ready = self._epoll.poll(0, READY_AT_ONCE)
+            self._read_all(ready)
+            reads += len(ready)
+            if len(ready) < READY_AT_ONCE // 2 or time.monotonic_ns() > end_ns:
+                break
+        self._fold()
+        if self._talkers:
+            next_ns = self._talk()
+        self._timer.set(next_ns)
+        return reads
+
+    def _look_at_clocks(self) -> None:
+        """Learn how far the kernel's stamps (realtime) are from our clock (monotonic), which nothing sets."""
+        before_ns, real_ns, after_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        if after_ns - before_ns > 5_000:
+            return  # interrupted in between: the last look is better
+        offset_ns = real_ns - before_ns
+        self._can_stamp = abs(offset_ns - self._offset_ns) <= CLOCK_STEP_NS
+        self._offset_ns = offset_ns
+
+    def _read_all(self, ready: list[tuple[int, int]]) -> None:
+        """Read once from each socket."""
+        members, monotonic_ns = self._members, time.monotonic_ns
+        for fd, happened in ready:
+            member = members.get(fd)
+            if member is None or member.receive is None:  # the timer
+                continue
+            if happened & select.POLLOUT:
+                self._send_rest(member)
+            try:
+                data, ancillary, _, _ = member.receive(READ_BYTES, ANCILLARY_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._end(member, error.strerror or str(error))
+                continue
+            if data:
+                self._take(member, data, ancillary, monotonic_ns())
+            else:
+                self._end(member, "the server closed the connection")
+
+    def _take(self, member: Member, data: bytes, ancillary: list[Any], now_ns: int) -> None:
+        """Credit and time what one read brought: the path of every delivery."""
+        tally = self.tally
+        tally.chunks += 1
+        if member.rest:
+            data = member.rest + data
+        chunk = self._chunks.memo.get(data)
+        if chunk is None:
+            chunk = self._chunks.understand(data, now_ns)
+        else:
+            tally.memo_hits += 1
+        member.rest = chunk.rest
+        at_ns = now_ns
+        if ancillary and self._can_stamp:
+            seconds, rest_ns = STAMP(ancillary[0][2])
+            at_ns = seconds * 1_000_000_000 + rest_ns - self._offset_ns
+            if not chunk.latest_due_ns <= at_ns <= now_ns:
+                at_ns = now_ns
+        if chunk.is_plain and chunk.room is member.room and not member.is_careful:
+            account, last = member.account, member.last
+            assert account  # without one, all is taken carefully
+            for sender, first_seq, _ in chunk.runs:
+                if last[sender] + 1 != first_seq:
+                    break
+            else:
+                for sender, _, last_seq in chunk.runs:
+                    last[sender] = last_seq
+                account.received += chunk.size
+                member.latest = chunk
+                self._time(chunk, at_ns, now_ns)
+                return
+        self._take_carefully(member, chunk, at_ns, now_ns)
+
+    def _time(self, chunk: Chunk, at_ns: int, now_ns: int) -> None:
+        """Time all messages of a chunk for one member; `Histogram.record` is inlined, since this runs most often."""
+        if not chunk.hits:
+            self._touched.append(chunk)
+        chunk.hits += 1
+        if at_ns > chunk.last_ns:
+            chunk.last_ns = at_ns
+        if at_ns < chunk.first_ns:
+            chunk.first_ns = at_ns
+        if at_ns != now_ns:
+            chunk.stamped += 1
+            if now_ns - at_ns > chunk.longest_lag_ns:
+                chunk.longest_lag_ns = now_ns - at_ns
+        counts = self.tally.latency.counts
+        for due_ns in chunk.due_ns:
+            units = (at_ns - due_ns) >> FLOOR_BITS
+            doublings = units.bit_length() - SUB_BITS - 1
+            counts[units if doublings <= 0 else (doublings << SUB_BITS) + (units >> doublings)] += 1
+        units = (now_ns - at_ns) >> FLOOR_BITS
+        doublings = units.bit_length() - SUB_BITS - 1
+        index = units if doublings <= 0 else (doublings << SUB_BITS) + (units >> doublings)
+        self.tally.read_lag.counts[index] += len(chunk.due_ns)
+        if at_ns - chunk.oldest_due_ns > LATE_NS:
+            self.tally.late += sum(at_ns - due_ns > LATE_NS for due_ns in chunk.due_ns)
+
+    def _fold(self) -> None:
+        """Do once for each chunk what need not be done for each member who got it."""
+        tally = self.tally
+        for chunk in self._touched:
+            hits, chunk.hits = chunk.hits, 0
+            tally.deliveries += hits * chunk.size
+            tally.read_bytes += hits * chunk.size_bytes
+            tally.measured += hits * chunk.measured
+            tally.timed += hits * len(chunk.due_ns)
+            tally.stamped += chunk.stamped * len(chunk.due_ns)
+            if chunk.due_ns:
+                tally.latency.widen(chunk.first_ns - chunk.latest_due_ns, chunk.last_ns - chunk.oldest_due_ns)
+                tally.read_lag.widen(0, chunk.longest_lag_ns)
+            for message in chunk.messages:
+                message.had += hits
+                message.saw(chunk.first_ns, chunk.last_ns)
+                message.room.settle(message)
+            chunk.first_ns, chunk.last_ns, chunk.longest_lag_ns, chunk.stamped = FOREVER_NS, 0, 0, 0
+        self._touched.clear()
+
+    # What is not simply the next message
+
+    def _take_carefully(self, member: Member, chunk: Chunk, at_ns: int, now_ns: int) -> None:
+        """Credit message by message: somebody enters, leaves or catches up, or something is not in order."""
+        self._hear(member, chunk)
+        account = member.account
+        for message in chunk.messages:
+            if message.room is not member.room:
+                self.tally.stray += 1
+            elif account:
+                account.received += 1
+                message.had += 1
+                if account.take(message, self.tally):
+                    self._time_one(member, message, at_ns, now_ns)
+                message.room.settle(message)
+        if member.back_ns and account and account.has_until(member.back_ns):
+            member.back_ns, member.is_careful = 0, account.out_ns != FOREVER_NS
+            member.on_notice(member, CAUGHT_UP)
+
+    def _time_one(self, member: Member, message: Message, at_ns: int, now_ns: int) -> None:
+        """Time one delivery; what was sent while he was away says nothing about fan-out."""
+        tally = self.tally
+        tally.deliveries += 1
+        if message.sent_ns < member.back_ns:
+            return
+        tally.measured += message.is_measured
+        message.saw(at_ns, at_ns)
+        if message.is_timed:
+            tally.timed += 1
+            tally.stamped += at_ns != now_ns
+            tally.read_lag.record(now_ns - at_ns)
+            tally.latency.record(max(0, at_ns - message.due_ns))
+            tally.late += at_ns - message.due_ns > LATE_NS
+
+    def _hear(self, member: Member, chunk: Chunk) -> None:
+        """Do what the frames without a message ask for."""
+        member.place = {**member.standing, **chunk.place}
+        member.latest = None
+        for payload in chunk.pings:
+            self.send(member, frames.masked(payload, frames.PONG))
+        for notice in chunk.notices:
+            if notice.kind == "changed":
+                self.tally.changed += 1
+            elif notice.kind == "stray":
+                self.tally.stray += 1
+            elif notice.kind in ("refused", "acked"):
+                self._answered(member, notice)
+            else:
+                member.on_notice(member, notice)
+        if chunk.fault:
+            self.tally.garbage += 1
+            self._end(member, chunk.fault)
+        elif chunk.code:
+            self._end(member, f"the server closed it with code {chunk.code}")
+
+    def _answered(self, member: Member, notice: Notice) -> None:
+        """Hear what became of a message that was said with a number."""
+        is_refused = notice.kind == "refused"
+        self.tally.refused += is_refused
+        if not notice.detail.startswith(f"{self._run:04x}"):
+            return
+        sender, seq = int(notice.detail[4:6], 16), int(notice.detail[6:], 16)
+        if is_refused:
+            member.room.refuse(sender, seq)
+        else:
+            member.room.ledgers[sender].acked.add(seq)
+
+    def _send_rest(self, member: Member) -> None:
+        member.unsent = member.unsent[_send(member.socket, member.unsent) :]
+        if not member.unsent:
+            self._epoll.modify(member.socket.fileno(), select.POLLIN)
+
+    def _end(self, member: Member, why: str) -> None:
+        self.remove(member)
+        member.on_end(member, why)
+
+
+def _send(sock: Any, frame: bytes) -> int:
+    """Return how many bytes the kernel took; a dead socket takes all, and reading it tells that it is dead."""
+    try:
+        return int(sock.send(frame))
+    except (BlockingIOError, ssl.SSLWantWriteError):
+        return 0
+    except OSError:
+        return len(frame)
+
+
+def _receive_tls(sock: ssl.SSLSocket, size: int) -> bytes:
+    """Return all that TLS has; raises BlockingIOError if that is nothing."""
+    try:
+        data = sock.recv(size)
+        while sock.pending():
+            data += sock.recv(size)
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        raise BlockingIOError from None
+    return data

@@ -1,0 +1,135 @@
+"""The load harness as its users run it: a process with a command line, and what it leaves behind.
+
+Every run here is small and short. What is asked of each: it does not crash, its account comes out, and its exit code
+is the one that its result names. Whether it is VALID is never asked: that is the machine's affair.
+"""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from loadtest.histogram import Histogram
+from loadtest.result import load_result
+from loadtest.verdict import INVALID
+from tests.support import ROOT
+
+LOCUSTFILE = str(ROOT / "loadtest" / "locustfile.py")
+RUN_S = 60.0  # no run here may take longer, however busy the machine is
+SHORT = {"members": 8, "senders": 1, "warmup": 0.3, "duration": 1.5, "drain": 3}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run left: its exit code, its words and its result, which is empty if there was none."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    result: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return self.result["figures"]
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        return self.result["verdict"]
+
+    @property
+    def words(self) -> str:
+        """The verdict and the notes, in full sentences."""
+        return " ".join([self.verdict["headline"], *self.verdict["reasons"], *self.result["notes"]])
+
+    def counts(self, *names: str) -> dict[str, float]:
+        return {name: self.figures[name] for name in names}
+
+    def times(self, name: str) -> Histogram:
+        return Histogram.from_wire(self.result["histograms"][name])
+
+
+class Harness:
+    """A run in a process group of its own; as a context manager it is gone at the end, whatever happened."""
+
+    def __init__(self, command: list[str], out: Path, environment: dict[str, str] | None = None) -> None:
+        self.out = out
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+
+    @classmethod
+    def against(cls, url: str, out: Path, *, files: int = 0, **options: Any) -> "Harness":
+        """Run against a server by the locustfile; `files` is how many files the process may open."""
+        options = {"adapter": "plain", **SHORT, **options}
+        command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-H", url, *arguments(out, options)]
+        return cls(["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command] if files else command, out)
+
+    @classmethod
+    def with_own_server(cls, out: Path, environment: dict[str, str], **options: Any) -> "Harness":
+        """`python -m loadtest run`."""
+        command = [sys.executable, "-m", "loadtest", "run", *arguments(out, {**SHORT, **options})]
+        return cls(command, out, {"PYTHONPATH": str(ROOT), **environment})
+
+    def __enter__(self) -> "Harness":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal tells all processes of the group."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def ended(self) -> Ended:
+        """Wait for the end, and look at what every run has to leave in order."""
+        stdout, stderr = self._process.communicate(timeout=RUN_S)
+        there = (self.out / "result.json").exists()
+        ended = Ended(self._process.returncode, stdout, stderr, load_result(self.out) if there else {})
+        assert "Traceback" not in stdout + stderr, stdout + stderr
+        if there:
+            check(ended, self.out)
+        return ended
+
+
+def run(url: str, out: Path, **options: Any) -> Ended:
+    """Run to the end."""
+    with Harness.against(url, out, **options) as harness:
+        return harness.ended()
+
+
+def arguments(out: Path, options: dict[str, Any]) -> list[str]:
+    """Options as a command line has them; True is one without a value."""
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return [*(f"--{name}" if value is True else f"--{name}={value}" for name, value in named.items()), f"--out={out}"]
+
+
+def check(ended: Ended, out: Path) -> None:
+    """What holds for every run that has a result."""
+    figures, verdict = ended.figures, ended.verdict
+    assert ended.exit_code == verdict["exit_code"], ended.stdout + ended.stderr
+    assert (ended.exit_code == INVALID) == (not verdict["is_valid"])
+    assert " ".join(verdict["headline"].split()) in " ".join(ended.stdout.split())
+    assert figures["had_to_get"] == figures["received"] + figures["missing"] - figures["doubled"], figures
+    assert json.loads((out / "result.json").read_text())["options"]["members"] > 0
+    assert "#[Mean" in (out / "latency.hgrm").read_text()
+    assert verdict["headline"].partition(":")[0] in (out / "report.html").read_text()
+    assert math.isfinite(figures["members"])

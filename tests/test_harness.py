@@ -1,0 +1,490 @@
+"""The load harness tells the truth: every lie of a server is found, and every failing of its own is confessed.
+
+Each test is a run, or a few at once: the harness in its own process, against a server that lies on request and reports
+what it did, or against the chat room itself. Counts are exact, times are only ever asked to be long enough.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+import tornado.websocket
+
+from loadtest.falseserver import FalseServer, Lies
+from loadtest.verdict import INVALID, WRONG_DELIVERIES
+from tests.harness import Ended, Harness, check, run
+from tests.support import ROOT, ServerProcess, eventually
+
+BAD_PLAN = 2
+FAULTS = ("missing", "doubled", "reordered", "changed", "stray", "garbage")
+NONE = dict.fromkeys(FAULTS, 0)
+
+
+@pytest.fixture
+def chatroom(tmp_path: Path) -> Iterator[ServerProcess]:
+    """The chat room itself, on a port of its own, without its rate limit and with the smallest buffers it allows."""
+    with ServerProcess(tmp_path / "room.db", message_rate=0, send_buffer_bytes=128 * 1024) as server:
+        yield server
+
+
+def spoken(server: FalseServer, messages: int = 20) -> None:
+    """Wait until a run is in the midst of its messages."""
+    eventually(lambda: server.report()["messages"] >= messages, 30)
+
+
+# Lies
+
+
+def test_every_lie_about_a_delivery_is_reported_with_its_exact_count(tmp_path: Path) -> None:
+    """Dropped, doubled, swapped, changed and foreign, all in one run, each as often as it was told."""
+    with FalseServer(Lies(drop=50, double=40, swap=60, change=45, foreign=55, ping=70)) as server:
+        ended = run(server.url, tmp_path, members=20, rate=100)
+    told = server.report()
+    assert min(told[lie] for lie in ("dropped", "doubled", "swapped", "changed", "foreign", "pinged")) >= 20
+    assert ended.counts(*FAULTS) == {
+        "missing": told["dropped"] + told["changed"],
+        "doubled": told["doubled"],
+        "reordered": told["swapped"],
+        "changed": told["changed"],
+        "stray": told["foreign"],
+        "garbage": 0,
+    }
+    assert ended.figures["had_to_get"] == told["offered"]
+    assert ended.figures["received"] == told["deliveries"] - told["changed"]
+    assert told["ponged"] == told["pinged"]
+    assert ended.exit_code in (WRONG_DELIVERIES, INVALID)
+    assert {f"{told['doubled']} doubled", f"{told['foreign']} stray"} <= set(ended.verdict["wrong"])
+    assert re.search(r"member \d+ lacks message \d+ of sender 0", ended.words)
+
+
+def test_one_delivery_in_ten_thousand_is_missed(tmp_path: Path) -> None:
+    """Two of some twenty thousand: found, counted, and infinitely late."""
+    with FalseServer(Lies(drop=10_000)) as server:
+        ended = run(server.url, tmp_path, members=110, rate=100, spawn_rate=500, drain=1, slo="missing==0,max<1s")
+    told = server.report()
+    assert told["dropped"] >= 1
+    assert ended.counts(*FAULTS) == {**NONE, "missing": told["dropped"]}
+    assert ended.figures["latency_max_ms"] == float("inf")
+    assert [goal["is_met"] for goal in ended.verdict["goals"]] == [False, False]
+    assert "never" in ended.stdout
+
+
+def test_a_stall_of_50_ms_is_in_every_delivery_that_waited(tmp_path: Path) -> None:
+    """Not one slow sample for the stall, but one for each member, and p99.9 and maximum tell of it."""
+    with FalseServer(Lies(stall=7)) as server:
+        ended = run(server.url, tmp_path, members=10, rate=60)
+    stalled = server.report()["measured"]["stalled"]
+    assert stalled >= 10
+    assert ended.figures["latency_max_ms"] >= 50
+    assert ended.figures["latency_p99_9_ms"] >= 49.5  # the middle of a bucket
+    assert ended.times("latency").count_above(49_500_000) >= 10 * stalled
+    assert ended.times("last_member").count_above(49_500_000) >= stalled
+    assert ended.counts(*FAULTS) == NONE
+
+
+@pytest.mark.parametrize("lies", [Lies(fragment=3, split=2), Lies(coalesce=4, split=3)], ids=["fragments", "coalesced"])
+def test_nothing_is_missing_however_the_frames_come(tmp_path: Path, lies: Lies) -> None:
+    """In fragments, in pieces, several at once: every delivery is found, in its order, and unchanged."""
+    with FalseServer(lies) as server:
+        ended = run(server.url, tmp_path, rate=60, senders=3)
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.figures["received"] == server.report()["deliveries"] == server.report()["messages"] * 8 > 0
+
+
+def test_garbage_and_a_close_in_mid_run_cost_a_member_his_seat_and_nothing_else(tmp_path: Path) -> None:
+    """One sentence for each; both members come back, and the account is right."""
+    with FalseServer(Lies(garbage_at=(40,), close_at=(80,))) as server:
+        ended = run(server.url, tmp_path, rate=60, duration=2.5)
+    assert (server.report()["garbage"], server.report()["closed"]) == (1, 1)
+    assert ended.counts(*FAULTS) == {**NONE, "garbage": 1}
+    assert ended.counts("dropped", "failed") == {"dropped": 2, "failed": 0}
+    assert server.report()["handshakes"] == 10
+    assert "code 1011" in ended.words
+    assert "reserved bit" in ended.words
+
+
+def test_a_server_that_dies_in_mid_run_is_told_in_the_verdict(tmp_path: Path) -> None:
+    """Nobody can come back, and the run still ends, with its report and the reason."""
+    with FalseServer(Lies(end_at=60)) as server:
+        ended = run(server.url, tmp_path, rate=60, drain=1)
+    assert server.report()["ended"] == 1
+    assert ended.figures["dropped"] == 8
+    assert ended.exit_code == INVALID
+    assert "refused" in ended.words
+
+
+# Doors that stay shut
+
+
+def test_who_is_not_let_in_is_told_why_in_one_sentence(tmp_path: Path, certificate: Path) -> None:
+    """A server that is down, that refuses, that is not trusted, that speaks no WebSocket: four runs at once."""
+    with contextlib.ExitStack() as stack:
+        forbidden = stack.enter_context(FalseServer(Lies(refuse=403)))
+        too_busy = stack.enter_context(FalseServer(Lies(refuse=503)))
+        not_trusted = stack.enter_context(FalseServer(certificate=certificate))
+        reasons = {
+            forbidden.url: "the server answered HTTP 403",
+            too_busy.url: "the server answered HTTP 503",
+            not_trusted.url: "the server's certificate is not trusted",
+            "http://127.0.0.1:9": "Connection refused",
+        }
+        runs = {
+            url: stack.enter_context(Harness.against(url, tmp_path / str(number), members=2))
+            for number, url in enumerate(reasons)
+        }
+        for url, reason in reasons.items():
+            ended = runs[url].ended()
+            assert ended.verdict["headline"].startswith("INVALID: No member entered"), ended.stdout
+            assert reason in ended.verdict["headline"]
+            assert len(ended.verdict["reasons"]) == 1
+            assert ended.exit_code == INVALID
+            assert ended.stderr == ""
+
+
+def test_one_who_is_refused_for_a_while_comes_in_in_the_end(tmp_path: Path) -> None:
+    """Every third handshake is refused; all members get in, and none of them misses anything."""
+    with FalseServer(Lies(refuse=503, refuse_every=3)) as server:
+        ended = run(server.url, tmp_path, rate=30, duration=1)
+    assert server.report()["refused"] >= 2
+    assert ended.figures["members"] == 8
+    assert ended.counts(*FAULTS, "failed") == {**NONE, "failed": 0}
+
+
+def test_insecure_accepts_any_certificate(tmp_path: Path, certificate: Path) -> None:
+    """Over TLS every delivery is checked as it is without."""
+    with FalseServer(Lies(drop=20), certificate=certificate) as server:
+        ended = run(server.url, tmp_path, rate=60, insecure=True, drain=1)
+    told = server.report()
+    assert told["dropped"] > 0
+    assert ended.counts(*FAULTS) == {**NONE, "missing": told["dropped"]}
+    assert ended.figures["received"] == told["deliveries"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate and its key, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    subprocess.run(["openssl", *words.split(), "-keyout", path, "-out", path], check=True, capture_output=True)
+    return path
+
+
+# Plans that cannot be
+
+
+def test_a_plan_that_cannot_be_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    """Exit code 2, one line on stderr that names the option, and nothing started; six runs at once."""
+    plans: dict[str, dict[str, Any]] = {
+        "is no goal": {"slo": "p99 is small"},
+        "--rate=fast: give a number": {"rate": "fast"},
+        "--senders=9": {"senders": 9},
+        "not 'now and then'": {"arrivals": "now and then"},
+        "no Python file": {"adapter": "nowhere.py:Adapter"},
+        "300 members in one process need 500 open files, and 400 are allowed": {"members": 300, "files": 400},
+    }
+    with FalseServer() as server, contextlib.ExitStack() as stack:
+        runs = {
+            sentence: stack.enter_context(Harness.against(server.url, tmp_path / str(number), **plan))
+            for number, (sentence, plan) in enumerate(plans.items())
+        }
+        for sentence, harness in runs.items():
+            ended = harness.ended()
+            assert ended.exit_code == BAD_PLAN, ended
+            assert sentence in ended.stderr
+            assert ended.stderr.count("\n") == 1 and ended.stderr.endswith(".\n"), ended.stderr
+            assert not ended.result
+    assert server.report()["handshakes"] == 0
+
+
+# Runs that are disturbed
+
+
+def test_ctrl_c_still_writes_the_report(tmp_path: Path) -> None:
+    """What was measured until then is there, and that it was stopped is said first."""
+    with FalseServer() as server, Harness.against(server.url, tmp_path, rate=60, duration=600) as harness:
+        spoken(server, 60)
+        harness.interrupt()
+        ended = harness.ended()
+    assert ended.verdict["headline"].startswith("INVALID: The run was stopped by hand")
+    assert ended.exit_code == INVALID
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.figures["received"] == server.report()["deliveries"]
+
+
+def test_a_rate_that_cannot_be_sent_is_invalid(tmp_path: Path) -> None:
+    """The generator is the bottleneck, and says so, with the number it reached."""
+    with FalseServer() as server:
+        ended = run(server.url, tmp_path, members=2, rate=200_000, duration=1, drain=1)
+    assert ended.exit_code == INVALID
+    assert re.search(r"The rate reached was [\d,.]+ messages/s, less than 99.5% of the planned 200,000", ended.words)
+    assert ended.figures["rate_reached"] < 0.995 * 200_000
+
+
+# Several processes
+
+
+def test_two_workers_come_to_one_account(tmp_path: Path) -> None:
+    """Every message at every member of both, whichever worker sent it, and every one of them timed."""
+    with FalseServer() as server:
+        ended = run(server.url, tmp_path, processes=2, members=9, senders=4, rate=80)
+    told = server.report()
+    assert ended.counts("workers", "members") == {"workers": 2, "members": 9}
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.figures["received"] == ended.figures["had_to_get"] == told["messages"] * 9 == told["deliveries"]
+    assert ended.times("latency").total == told["measured"]["deliveries"]
+    assert ended.times("last_member").total == told["measured"]["messages"]
+
+
+def test_lies_are_found_by_two_workers_as_by_one(tmp_path: Path) -> None:
+    """The same exact counts."""
+    with FalseServer(Lies(drop=50, double=40, change=45, foreign=55)) as server:
+        ended = run(server.url, tmp_path, processes=2, members=20, senders=3, rate=90, drain=1)
+    told = server.report()
+    assert ended.counts(*FAULTS) == {
+        **NONE,
+        "missing": told["dropped"] + told["changed"],
+        "doubled": told["doubled"],
+        "changed": told["changed"],
+        "stray": told["foreign"],
+    }
+    assert ended.figures["had_to_get"] == told["offered"]
+
+
+def test_a_worker_who_is_killed_makes_the_run_invalid(tmp_path: Path) -> None:
+    """kill -9 in mid-run: what he had counted is gone, so nothing that is left counts."""
+    with FalseServer() as server, Harness.against(server.url, tmp_path, processes=2, rate=60, duration=600) as harness:
+        spoken(server)
+        psutil.Process(harness.pid).children()[0].kill()
+        ended = harness.ended()
+    assert "1 worker went missing" in ended.verdict["headline"]
+    assert ended.exit_code == INVALID
+
+
+# The chat room itself
+
+
+def test_after_a_storm_everybody_is_resumed_whole(tmp_path: Path, chatroom: ServerProcess) -> None:
+    """All who do not speak are cut off at once; each comes back, and misses nothing and has nothing twice."""
+    plan = {"scenario": "storm", "members": 30, "senders": 2, "rate": 40, "duration": 3, "drain": 10}
+    ended = run(chatroom.url, tmp_path, adapter="chatroom", **plan)
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.counts("resumed_whole", "resumed_gap", "resumed_reset", "dropped") == {
+        "resumed_whole": 28,
+        "resumed_gap": 0,
+        "resumed_reset": 0,
+        "dropped": 0,
+    }
+    assert ended.times("resume").total == 28
+    assert ended.times("resume").infinite == 0
+    assert 0 < ended.figures["storm_99_s"] < float("inf")
+
+
+def test_under_churn_the_account_comes_out(tmp_path: Path, chatroom: ServerProcess) -> None:
+    """Members leave and others enter while messages flow; each gets what was sent while he was in."""
+    plan = {"scenario": "churn", "members": 20, "churn": 20, "rate": 60, "duration": 2, "drain": 10}
+    ended = run(chatroom.url, tmp_path, adapter="chatroom", **plan)
+    assert ended.counts(*FAULTS, "dropped", "failed") == {**NONE, "dropped": 0, "failed": 0}
+    assert ended.figures["left"] > 5
+    assert ended.figures["joins"] > 25
+
+
+def test_in_many_rooms_each_hears_his_own_room(tmp_path: Path, chatroom: ServerProcess) -> None:
+    """Ten rooms of three who all speak: three deliveries a message, and no stray ones."""
+    plan = {"scenario": "rooms", "members": 30, "rooms": 10, "senders": 3, "rate": 120, "warmup": 0}
+    ended = run(chatroom.url, tmp_path, adapter="chatroom", **plan)
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.counts("rooms", "senders") == {"rooms": 10, "senders": 30}
+    assert ended.figures["received"] == 3 * ended.figures["planned"] == 3 * 120 * 1.5
+
+
+def test_members_who_never_read_are_cut_off_and_the_others_miss_nothing(
+    tmp_path: Path, chatroom: ServerProcess
+) -> None:
+    """Two are stuck; the server gives them up, and says so to nobody."""
+    plan = {"scenario": "slow", "members": 8, "stuck": 2, "rate": 200, "duration": 2, "drain": 10}
+    ended = run(chatroom.url, tmp_path, adapter="chatroom", **plan)
+    assert ended.counts("stuck", "cut_off") == {"stuck": 2, "cut_off": 2}
+    assert ended.counts(*FAULTS) == NONE
+
+
+def test_what_the_rate_limit_refuses_is_not_missing(tmp_path: Path) -> None:
+    """A server with its own options takes five messages a second of one person, and the report says so."""
+    plan = {"rate": 40, "warmup": 0, "duration": 2}
+    with ServerProcess(tmp_path / "room.db") as server:
+        ended = run(server.url, tmp_path / "out", adapter="chatroom", **plan)
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.figures["refused"] > 20
+    assert ended.figures["had_to_get"] == 8 * (80 - ended.figures["refused"])
+    assert "rate limit" in ended.words
+
+
+# The command
+
+
+def test_a_run_with_its_own_server_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No process and no file but its report, whether it ends or is stopped."""
+    with own_run(tmp_path, rate=40) as (harness, is_clean):
+        ended = harness.ended()
+        assert ended.figures["received"] == ended.figures["had_to_get"] > 0
+        assert is_clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_run_with_its_own_server_that_is_stopped_leaves_only_its_report(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C tells all processes, `kill` the first alone: the report is written, and the server ends."""
+    with own_run(tmp_path, rate=40, duration=600) as (harness, is_clean):
+        eventually(lambda: connections(harness.pid) > 8, 30)
+        os.killpg(harness.pid, number) if number == signal.SIGINT else os.kill(harness.pid, number)
+        ended = harness.ended()
+        assert ended.verdict["headline"].startswith("INVALID: The run was stopped by hand")
+        assert is_clean()
+
+
+def connections(pid: int) -> int:
+    """How many sockets a process and its children have open."""
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return sum(len(one.net_connections()) for one in (root, *root.children(recursive=True)))
+    return 0
+
+
+@contextlib.contextmanager
+def own_run(tmp_path: Path, **options: Any) -> Iterator[tuple[Harness, Callable[[], bool]]]:
+    """`python -m loadtest run`, and whether nothing is left of it: marked processes, temporary files."""
+    mark, temporary = uuid.uuid4().hex, tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "LOADTEST_MARK": mark}
+    with Harness.with_own_server(tmp_path / "out", environment, **options) as harness:
+        try:
+            assert eventually(lambda: marked(mark))
+            yield harness, lambda: not marked(mark) and not list(temporary.iterdir())
+        finally:
+            for process in marked(mark):
+                process.kill()
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes that have inherited a mark."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("LOADTEST_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+# Somebody else's server
+
+
+class Stranger(tornado.websocket.WebSocketHandler):
+    """A room of a chat server that is not ours: it wants to be greeted, and wraps what is said."""
+
+    rooms: dict[str, dict["Stranger", str]]
+
+    def initialize(self, rooms: dict[str, dict["Stranger", str]]) -> None:
+        self.rooms = rooms
+
+    def on_message(self, message: str | bytes) -> None:
+        said, here = json.loads(message), self.rooms.setdefault(self.open_args[0], {})
+        if said["op"] == "hello":
+            here[self] = said["name"]
+            self.write_message(json.dumps({"op": "ready", "people": len(here)}))
+        elif self in here:
+            heard = {"op": "heard", "id": said["id"], "from": here[self], "words": said["words"]}
+            for member in here:
+                member.write_message(json.dumps(heard))
+        else:
+            self.close(1008, "say hello first")
+
+    def on_close(self) -> None:
+        self.rooms.get(self.open_args[0], {}).pop(self, None)
+
+
+@contextlib.contextmanager
+def strange_server() -> Iterator[str]:
+    """A server of somebody else's, in a thread; its address."""
+    is_ready, address = threading.Event(), []
+
+    async def serve() -> None:
+        address.append(asyncio.get_running_loop())
+        over = asyncio.Event()
+        address.append(over)
+        application = tornado.web.Application([(r"/rooms/(\w+)/socket", Stranger, {"rooms": {}})])
+        listener = tornado.netutil.bind_sockets(0, "127.0.0.1")
+        server = tornado.httpserver.HTTPServer(application)
+        server.add_sockets(listener)
+        address.append(f"http://127.0.0.1:{listener[0].getsockname()[1]}")
+        is_ready.set()
+        await over.wait()
+        server.stop()
+        await server.close_all_connections()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="strange server")
+    thread.start()
+    is_ready.wait()
+    loop, over, url = address
+    try:
+        yield url
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+
+def test_the_example_adapter_drives_a_server_that_is_not_ours(tmp_path: Path) -> None:
+    """Another address, a greeting first, other fields: every delivery is found all the same."""
+    with strange_server() as url:
+        ended = run(url, tmp_path, adapter="loadtest/examples/shouting.py:Shouting", rate=60, senders=2, warmup=0)
+    assert ended.counts(*FAULTS) == NONE
+    assert ended.figures["received"] == 8 * ended.figures["planned"] == 8 * 60 * 1.5
+
+
+def test_the_example_adapter_is_short() -> None:
+    """Thirty lines are enough, documentation and all."""
+    assert len((ROOT / "loadtest" / "examples" / "shouting.py").read_text().splitlines()) <= 30
+
+
+# The idea in forty lines
+
+
+def test_the_simple_one_runs(tmp_path: Path, chatroom: ServerProcess) -> None:
+    """Stock locust and `ws.recv` time deliveries, too, and enter them into locust's own statistics."""
+    simple = str(ROOT / "loadtest" / "simple.py")
+    options = ["--headless", "-u4", "-r4", "-t4s", "--skip-log", f"--json-file={tmp_path / 'simple'}"]
+    command = [sys.executable, "-m", "locust", "-f", simple, "-H", chatroom.url, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads((tmp_path / "simple.json").read_text())
+    assert (entry["name"], entry["num_failures"]) == ("delivery", 0)
+    assert entry["num_requests"] >= 4
+    assert entry["max_response_time"] > 0
+
+
+# The tests' own eyes
+
+
+def test_what_every_run_is_checked_for_can_fail(tmp_path: Path) -> None:
+    """An exit code that is not the result's, and an account that does not come out, are seen."""
+    with FalseServer() as server:
+        ended = run(server.url, tmp_path, rate=30, duration=1)
+    with pytest.raises(AssertionError):
+        check(Ended(1, ended.stdout, ended.stderr, ended.result), tmp_path)
+    ended.figures["received"] += 1
+    with pytest.raises(AssertionError):
+        check(ended, tmp_path)
