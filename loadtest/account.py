@@ -8,7 +8,7 @@ had_to_get = received + missing - doubled.
 """
 
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final
 
@@ -135,7 +135,7 @@ class Room:
 
     def went(self, in_ns: int, out_ns: int) -> None:
         """Note that a member is out."""
-        insort(self._stays_ns, (out_ns, in_ns))
+        self._stays_ns.append((out_ns, in_ns))
 
     def forget(self, in_ns: int, out_ns: int) -> None:
         """Expect nothing of a member any more, not even of what is first heard of later."""
@@ -301,8 +301,8 @@ class Account:
         if self.base[sender] == UNKNOWN:
             if message.sent_ns < since_ns:
                 return False
-            self.base[sender] = min(message.seq, ledger.first_since(since_ns))
-            self.last[sender] = self.base[sender] - 1
+            self.base[sender] = message.seq
+            self.last[sender] = message.seq - 1
         elif message.seq < self.base[sender] and message.sent_ns >= since_ns:
             self._look_back(sender)
         return message.seq >= self.base[sender]

@@ -173,11 +173,16 @@ def agreements(rounds: Sequence[Round]) -> list[Agreement]:
     return [
         Agreement(
             name,
-            statistics.median(each.harness[name] for each in rounds),
-            statistics.median(each.witness[name] for each in rounds),
+            median([each.harness[name] for each in rounds]),
+            median([each.witness[name] for each in rounds]),
         )
         for name in ("p50", "p99")
     ]
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median, which is not a number if one of them is not: no round is left out."""
+    return math.nan if any(map(math.isnan, values)) else statistics.median(values)
 
 
 def table_line(name: str, one: Round) -> str:

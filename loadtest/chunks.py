@@ -11,7 +11,8 @@ from loadtest import frames, tag
 from loadtest.account import FOREVER_NS, Message, Room
 from loadtest.adapters import Adapter, Notice
 
-MEMO_CHUNKS: Final = 2048  # of at most a read each; forgotten all together
+MEMO_CHUNKS: Final = 2048  # forgotten all together
+MEMO_BYTES: Final = 1 << 25  # a message longer than a read is in it once for each of its reads
 
 
 class Chunk:
@@ -74,6 +75,7 @@ class Chunks:
 
     def __init__(self, run: int, text_bytes: int, adapter: Adapter, rooms: dict[int, Room]) -> None:
         self.memo: dict[bytes, Chunk] = {}
+        self._memo_bytes = 0
         self._run = run
         self._text_bytes = text_bytes
         self._adapter = adapter
@@ -86,9 +88,11 @@ class Chunks:
         chunk.rest = data[used:]
         chunk.size_bytes = used
         chunk.seal()
-        if len(self.memo) >= MEMO_CHUNKS:
+        if len(self.memo) >= MEMO_CHUNKS or self._memo_bytes > MEMO_BYTES:
             self.memo.clear()
+            self._memo_bytes = 0
         self.memo[data] = chunk
+        self._memo_bytes += len(data) + len(chunk.rest)
         return chunk
 
     def _read_messages(self, data: bytes, chunk: Chunk, now_ns: int) -> int:
@@ -129,21 +133,25 @@ class Chunks:
             chunk.code = frames.close_code(frame.payload)
 
     def _message(self, payload: bytes, chunk: Chunk, now_ns: int) -> None:
+        adapter = self._adapter
         try:
-            found = tag.find(self._adapter.find(payload), self._text_bytes, self._run)
+            found = tag.find(adapter.find(payload), self._text_bytes, self._run)
+            notice = adapter.notice(payload) if found is None else None
+            chunk.place |= adapter.place(payload) if adapter.resumes else {}
         except tag.ChangedText:
             chunk.notices.append(Notice("changed"))
             return
+        except Exception as error:  # an adapter is anybody's code; what it cannot read must not end the reading of all
+            chunk.fault = chunk.fault or f"the adapter cannot read what the server sent ({error!r})"
+            return
+        if notice:
+            chunk.notices.append(notice)
         if found is None:
-            notice = self._adapter.notice(payload)
-            if notice:
-                chunk.notices.append(notice)
-        elif found.room not in self._rooms or found.sender >= len(self._rooms[found.room].ledgers):
+            return
+        if found.room not in self._rooms or found.sender >= len(self._rooms[found.room].ledgers):
             chunk.notices.append(Notice("stray"))
         else:
             chunk.messages.append(self._rooms[found.room].hear(found, now_ns))
-        if self._adapter.resumes:
-            chunk.place |= self._adapter.place(payload)
 
 
 def wire_bytes(frame: frames.Frame) -> int:

@@ -19,8 +19,10 @@ from gevent.lock import BoundedSemaphore
 from loadtest.account import Account, Ledger, Message, Room
 from loadtest.adapters import Adapter, Notice
 from loadtest.handshake import Door, Refused
+from loadtest.member import Member
 from loadtest.plan import Plan, Seat
-from loadtest.reader import CAUGHT_UP, Member, Reader, Sender
+from loadtest.reader import CAUGHT_UP, Reader
+from loadtest.speakers import Sender
 from loadtest.tally import Tally
 
 HANDSHAKES_AT_ONCE: Final = 16  # each takes a millisecond of Python, in which nothing is read or sent
@@ -128,6 +130,7 @@ class Crowd:
         self._start_ns = time.monotonic_ns() + 100_000_000
         for guest in list(self._guests.values()):
             self._let_speak(guest)
+        self._reader.wake()
         if self.plan.churn:
             gevent.spawn(self._churn)
         if self.plan.scenario == "storm":
@@ -136,7 +139,7 @@ class Crowd:
     @property
     def is_silent(self) -> bool:
         """Whether everything planned has been sent."""
-        return self._reader.is_silent
+        return self._reader.speakers.is_silent
 
     @property
     def phase(self) -> str:
@@ -150,7 +153,7 @@ class Crowd:
 
     def be_silent(self) -> dict[str, Any]:
         """Send nothing more; return how much each sender of ours has sent, and what of it was refused."""
-        self._reader.be_silent()
+        self._reader.speakers.be_silent(self._reader.tally)
         return {
             f"{room.number}/{sender}": [len(ledger), sorted(ledger.refused)]
             for room in self._rooms.values()
@@ -326,15 +329,15 @@ class Crowd:
         if seat.sender is None:
             return
         if seat in self._speakers:
-            self._reader.speak_again(self._speakers[seat], guest)
+            self._reader.speakers.replace(self._speakers[seat], guest)
             return
         speaker = Sender(guest, seat.sender, self.plan.offsets_ns(seat), self._start_ns, warm_up_ns)
         self._speakers[seat] = speaker
         if self.plan.in_flight:
             end_ns = self._start_ns + warm_up_ns + int(self.plan.duration_s * 1e9)
-            self._reader.keep_talking(speaker, self.plan.in_flight, end_ns)
+            self._reader.speakers.keep_talking(speaker, self.plan.in_flight, end_ns)
         else:
-            self._reader.speak(speaker)
+            self._reader.speakers.add(speaker)
 
     def _leave(self, guest: Guest) -> None:
         """Leave for good: hear what was sent until now, then go."""
@@ -349,7 +352,7 @@ class Crowd:
                 gevent.sleep(0.05)
         if self._guests.get(guest.number) is guest and not self._is_over:
             self._reader.tally.left += 1
-            self._reader.hush(guest)
+            self._reader.speakers.remove(guest)
             self._close(guest, self._reader.tally)
 
     def _close(self, guest: Guest, tally: Tally) -> None:

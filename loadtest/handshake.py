@@ -52,11 +52,13 @@ class Door:
                 suppress_origin=True,
                 redirect_limit=0,
             )
+            for text in self.adapter.hello(room):
+                ws.send(text)
         except (OSError, websocket.WebSocketException, ValueError) as error:
+            if ws.sock:
+                ws.sock.close()
             raise Refused(reason(error)) from None
         cookie = (ws.getheaders() or {}).get("set-cookie", cookie).partition(";")[0]
-        for text in self.adapter.hello(room):
-            ws.send(text)
         return _release(ws.sock), cookie
 
 

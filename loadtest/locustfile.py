@@ -12,6 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+if sys.platform != "linux":
+    print("The load harness needs Linux: epoll, timerfd and the kernel's receive times.", file=sys.stderr)
+    sys.exit(2)
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gevent
@@ -52,8 +56,6 @@ class Member(User):
 @events.init_command_line_parser.add_listener
 def add_options(parser: ArgumentParser) -> None:
     """Offer the options, and leave the terminal to the harness' own report."""
-    if sys.platform != "linux":
-        sys.exit("The load harness needs Linux: epoll, timerfd and the kernel's receive times.")
     plans.add_options(parser)
     parser.add_argument("--fanout-run", default="", include_in_web_ui=False, help="(internal) what the workers share")
     parser.set_defaults(host=plans.DEFAULT_HOST, only_summary=True, loglevel="WARNING")

@@ -1,84 +1,46 @@
 """The reader: one loop that takes in the bytes of all members of this process, times and credits every delivery.
 
-Owns the members' sockets after their handshake, one `epoll` over all of them, and the moment at which a message goes
-out. It knows no phases of a run, no locust and no figures: it fills a `Tally` that it is given each second.
+Owns the members' sockets after their handshake and one `epoll` over all of them. It knows no phases of a run, no locust
+and no figures: it fills a `Tally`, which is taken from it each second.
 Invariants: every byte of every member passes `_take`; a delivery is timed from when its message was due to when the
 kernel had it (or, where the kernel does not say, to when it was read); nothing here waits but in `run`.
 """
 
-import heapq
+import re
 import select
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import gevent
 from gevent import monkey
 
-from loadtest import frames, tag
-from loadtest.account import FOREVER_NS, Account, Message, Room
+from loadtest import frames
+from loadtest.account import FOREVER_NS, Message, Room
 from loadtest.adapters import Adapter, Notice
 from loadtest.chunks import Chunk, Chunks
 from loadtest.histogram import FLOOR_BITS, SUB_BITS
+from loadtest.member import Member
+from loadtest.speakers import Speakers
 from loadtest.tally import Tally
 from loadtest.timer import Timer
 
 READ_BYTES: Final = 16384
 READY_AT_ONCE: Final = 64  # sockets read between two looks at the senders: about half a millisecond
 TURN_NS: Final = 2_000_000  # then the other greenlets are let in: locust's heartbeats starve otherwise
-AWAY_NS: Final = 20_000_000  # how often it is looked whether a sender who was thrown out is back
 LATE_NS: Final = 1_000_000_000  # a delivery this long after it was due counts as late
 CLOCK_STEP_NS: Final = 50_000  # a realtime clock that jumps further between two looks is not used for timing
 SO_TIMESTAMPNS: Final = 35  # Linux, <asm-generic/socket.h>
 STAMP: Final = struct.Struct("=qq").unpack
 ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
+NUMBER: Final = re.compile("([0-9a-f]{4})([0-9a-f]{2})([0-9a-f]{8})")  # run, sender, seq
 
 # gevent takes `epoll` away, because it would block all greenlets; here it is only ever asked, never waited for.
 epoll = monkey.get_original("select", "epoll")
 
 CAUGHT_UP: Final = Notice("caught up")
-
-
-@dataclass(eq=False, slots=True)
-class Member:
-    """One socket in a room, and what happened to it."""
-
-    number: int
-    room: Room
-    on_notice: Callable[["Member", Notice], None]
-    on_end: Callable[["Member", str], None]
-    account: Account | None = None
-    last: list[int] = field(default_factory=list)  # the account's, at hand
-    place: dict[str, str] = field(default_factory=dict)
-    latest: Chunk | None = None  # what came after `place` was worked out
-    socket: Any = None
-    receive: Callable[[int, int], tuple[bytes, list[Any], int, Any]] | None = None
-    rest: bytes = b""
-    unsent: bytes = b""
-    # Deliveries are looked at one by one while he is leaving, or catching up with what was sent before `back_ns`.
-    is_careful: bool = False
-    back_ns: int = 0
-
-    @property
-    def standing(self) -> dict[str, str]:
-        """Where he stands, to resume from there."""
-        return {**self.place, **self.latest.place} if self.latest else self.place
-
-
-@dataclass(eq=False, slots=True)
-class Sender:
-    """A member who also speaks, at times fixed in advance."""
-
-    member: Member
-    number: int
-    offsets_ns: Iterator[int]
-    start_ns: int
-    warm_up_ns: int
-    seq: int = 0
 
 
 class Reader:
@@ -87,15 +49,10 @@ class Reader:
     def __init__(self, run: int, text_bytes: int, adapter: Adapter, rooms: dict[int, Room]) -> None:
         self.tally = Tally()
         self._run = run
-        self._text_bytes = text_bytes
-        self._adapter = adapter
-        self._rooms = rooms
         self._chunks = Chunks(run, text_bytes, adapter, rooms)
         self._members: dict[int, Member] = {}
         self._touched: list[Chunk] = []
-        self._due: list[tuple[int, int, Sender, int]] = []  # when to look, an order, who, when it was due
-        self._talkers: list[Sender] = []  # of a closed loop: who keeps so many under way, and until when
-        self._in_flight = self._talk_until_ns = 0
+        self.speakers = Speakers(run, text_bytes, adapter, rooms, self.send)
         self._timer = Timer()
         self._epoll = epoll()
         self._epoll.register(self._timer.fd, select.POLLIN)
@@ -117,9 +74,8 @@ class Reader:
         self._members[sock.fileno()] = member
         self._epoll.register(sock.fileno(), select.POLLIN)
         if isinstance(sock, ssl.SSLSocket):
-            self._read_all(
-                [(sock.fileno(), select.POLLIN)]
-            )  # TLS may hold bytes that the kernel does not know of any more
+            # TLS may hold bytes that the kernel does not know of any more.
+            self._read_all([(sock.fileno(), select.POLLIN)])
 
     def remove(self, member: Member) -> None:
         """Let a socket go, without a word."""
@@ -143,90 +99,9 @@ class Reader:
                 self._epoll.modify(member.socket.fileno(), select.POLLIN | select.POLLOUT)
             member.unsent += frame
 
-    # The senders
-
-    def speak(self, sender: Sender) -> None:
-        """Let a sender say what he has to say, when it is due."""
-        self._plan(sender)
-        if self._due:
-            self._timer.set(self._due[0][0])
-
-    def speak_again(self, sender: Sender, member: Member) -> None:
-        """Let another member, or the same one on a new socket, go on with what a sender has to say from now on."""
-        is_same, sender.member = sender.member is member, member
-        if not is_same:
-            self._plan(sender, time.monotonic_ns())
-
-    def hush(self, member: Member) -> None:
-        """Plan nothing more for a member who leaves."""
-        self._due = [entry for entry in self._due if entry[2].member is not member]
-        heapq.heapify(self._due)
-
-    def keep_talking(self, sender: Sender, in_flight: int, end_ns: int) -> None:
-        """Let a sender be one of those who together keep so many messages under way until a time."""
-        self._talkers.append(sender)
-        self._in_flight, self._talk_until_ns = in_flight, end_ns
-        self._timer.set(sender.start_ns)
-
-    def _talk(self) -> int:
-        """Say as much as everybody has got, and return when to begin with it."""
-        now_ns, start_ns = time.monotonic_ns(), self._talkers[0].start_ns
-        if not start_ns <= now_ns < self._talk_until_ns:
-            return start_ns if now_ns < start_ns else 0
-        said = sum(sender.seq for sender in self._talkers)
-        settled = sum(room.settled for room in self._rooms.values())
-        for number in range(said, settled + self._in_flight):
-            self._say(self._talkers[number % len(self._talkers)], time.monotonic_ns())
-        return 0
-
-    def be_silent(self) -> None:
-        """Send nothing more; what is overdue by now was planned and never sent."""
-        now_ns = time.monotonic_ns()
-        self.tally.planned += sum(now_ns - due_ns > LATE_NS for *_, due_ns in self._due)
-        self._due.clear()
-        self._talkers.clear()
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether everything planned has been sent."""
-        return not self._due and (not self._talkers or time.monotonic_ns() >= self._talk_until_ns)
-
-    def _plan(self, sender: Sender, since_ns: int = 0) -> None:
-        for offset_ns in sender.offsets_ns:
-            due_ns = sender.start_ns + offset_ns
-            if due_ns >= since_ns:
-                heapq.heappush(self._due, (due_ns, id(sender), sender, due_ns))
-                return
-
-    def _speak_up(self) -> int:
-        """Send all that is due, however late, and return when the next is."""
-        while self._due:
-            at_ns, order, sender, due_ns = self._due[0]
-            now_ns = time.monotonic_ns()
-            if at_ns > now_ns:
-                return at_ns
-            if sender.member.socket is None:  # he was thrown out: it will be late, but it will be sent
-                heapq.heapreplace(self._due, (now_ns + AWAY_NS, order, sender, due_ns))
-                continue
-            heapq.heappop(self._due)
-            self._say(sender, due_ns)
-            self._plan(sender)
-        return 0
-
-    def _say(self, sender: Sender, due_ns: int) -> None:
-        is_measured = due_ns >= sender.start_ns + sender.warm_up_ns
-        room = sender.member.room
-        words = tag.Tag(self._run, room.number, sender.number, sender.seq, due_ns, time.monotonic_ns(), is_measured)
-        room.send(words)
-        number = f"{self._run:04x}{sender.number:02x}{sender.seq:08x}"
-        payload = self._adapter.wrap(tag.make_text(words, self._text_bytes), number)
-        self.send(sender.member, frames.masked(payload.encode()))
-        sender.seq += 1
-        if is_measured:
-            late_ns = time.monotonic_ns() - due_ns
-            self.tally.planned += 1
-            self.tally.sent += late_ns <= LATE_NS
-            self.tally.lateness.record(late_ns)
+    def wake(self) -> None:
+        """Take a turn at once: there may be something to say, or to plan."""
+        self._timer.set(1)
 
     # Reading
 
@@ -256,16 +131,15 @@ class Reader:
         self._look_at_clocks()
         reads = 0
         while True:
-            next_ns = self._speak_up()
+            self.speakers.speak_up(self.tally)
             ready = self._epoll.poll(0, READY_AT_ONCE)
             self._read_all(ready)
             reads += len(ready)
             if len(ready) < READY_AT_ONCE // 2 or time.monotonic_ns() > end_ns:
                 break
         self._fold()
-        if self._talkers:
-            next_ns = self._talk()
-        self._timer.set(next_ns)
+        self.speakers.talk_on(self.tally)
+        self._timer.set(self.speakers.next_ns)
         return reads
 
     def _look_at_clocks(self) -> None:
@@ -382,6 +256,8 @@ class Reader:
         """Credit message by message: somebody enters, leaves or catches up, or something is not in order."""
         self._hear(member, chunk)
         account = member.account
+        if account and chunk.size:
+            self.tally.read_bytes += chunk.size_bytes
         for message in chunk.messages:
             if message.room is not member.room:
                 self.tally.stray += 1
@@ -394,6 +270,11 @@ class Reader:
         if member.back_ns and account and account.has_until(member.back_ns):
             member.back_ns, member.is_careful = 0, account.out_ns != FOREVER_NS
             member.on_notice(member, CAUGHT_UP)
+        if chunk.fault:
+            self.tally.garbage += 1
+            self._end(member, chunk.fault)
+        elif chunk.code:
+            self._end(member, f"the server closed it with code {chunk.code}")
 
     def _time_one(self, member: Member, message: Message, at_ns: int, now_ns: int) -> None:
         """Time one delivery; what was sent while he was away says nothing about fan-out."""
@@ -425,19 +306,17 @@ class Reader:
                 self._answered(member, notice)
             else:
                 member.on_notice(member, notice)
-        if chunk.fault:
-            self.tally.garbage += 1
-            self._end(member, chunk.fault)
-        elif chunk.code:
-            self._end(member, f"the server closed it with code {chunk.code}")
 
     def _answered(self, member: Member, notice: Notice) -> None:
         """Hear what became of a message that was said with a number."""
         is_refused = notice.kind == "refused"
         self.tally.refused += is_refused
-        if not notice.detail.startswith(f"{self._run:04x}"):
+        number = NUMBER.fullmatch(notice.detail)
+        if number is None:
             return
-        sender, seq = int(notice.detail[4:6], 16), int(notice.detail[6:], 16)
+        run, sender, seq = (int(digits, 16) for digits in number.groups())
+        if run != self._run or sender >= len(member.room.ledgers):
+            return
         if is_refused:
             member.room.refuse(sender, seq)
         else:

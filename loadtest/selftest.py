@@ -24,8 +24,9 @@ from loadtest import machine
 from loadtest.account import Account, Ledger, Message, Room
 from loadtest.adapters import load
 from loadtest.machine import Cores
+from loadtest.member import Member
 from loadtest.peers import ROOT, Peer, serving
-from loadtest.reader import Member, Reader
+from loadtest.reader import Reader
 from loadtest.result import BadResult, load_result
 from loadtest.tag import Tag, make_text
 from loadtest.tally import Tally

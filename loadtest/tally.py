@@ -107,7 +107,7 @@ class Tally:
             "rate_planned": ratio(self.planned, seconds),
             "rate_reached": ratio(self.sent, seconds),
             "deliveries_per_s": ratio(self.measured, seconds),
-            "bytes_per_delivery": ratio(self.read_bytes, self.received),
+            "bytes_per_delivery": ratio(self.read_bytes, self.deliveries),
             "memo_hit_share": ratio(self.memo_hits, self.chunks),
             "timed_share": ratio(self.timed, self.measured),
             "stamped_share": ratio(self.stamped, self.timed),

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+PORTS = {"https": 443, "wss": 443}
 
 
 class Watch:
@@ -19,7 +20,7 @@ class Watch:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._process = _listener(parts.port or 80) if parts.hostname in LOCAL else None
+        self._process = _listener(parts.port or PORTS.get(parts.scheme, 80)) if parts.hostname in LOCAL else None
         self._used_s = self._cpu_s()
         self._at_s = time.monotonic()
         self.memory_before_bytes = self.memory_bytes()

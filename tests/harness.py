@@ -9,6 +9,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tests.support import ROOT
 
 LOCUSTFILE = str(ROOT / "loadtest" / "locustfile.py")
 RUN_S = 60.0  # no run here may take longer, however busy the machine is
-SHORT = {"members": 8, "senders": 1, "warmup": 0.3, "duration": 1.5, "drain": 3}
+SHORT = {"members": 8, "senders": 1, "warmup": 0.3, "duration": 1, "drain": 3}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Harness:
     def against(cls, url: str, out: Path, *, files: int = 0, **options: Any) -> "Harness":
         """Run against a server by the locustfile; `files` is how many files the process may open."""
         options = {"adapter": "plain", **SHORT, **options}
+        if "processes" in options:
+            options["master_port"] = options["master_bind_port"] = free_port()
         command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-H", url, *arguments(out, options)]
         return cls(["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command] if files else command, out)
 
@@ -99,6 +102,10 @@ class Harness:
         """Ctrl-C: the terminal tells all processes of the group."""
         os.killpg(self._process.pid, signal.SIGINT)
 
+    def terminate(self) -> None:
+        """`kill`: only the first process is told."""
+        self._process.terminate()
+
     def ended(self) -> Ended:
         """Wait for the end, and look at what every run has to leave in order."""
         stdout, stderr = self._process.communicate(timeout=RUN_S)
@@ -114,6 +121,12 @@ def run(url: str, out: Path, **options: Any) -> Ended:
     """Run to the end."""
     with Harness.against(url, out, **options) as harness:
         return harness.ended()
+
+
+def free_port() -> int:
+    """A port for locust's master, so that several can run at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def arguments(out: Path, options: dict[str, Any]) -> list[str]:

@@ -64,6 +64,14 @@ def test_medians_are_compared_so_that_one_bad_round_does_not_decide() -> None:
     ]
 
 
+@pytest.mark.parametrize("at", range(3))
+def test_a_round_in_which_nothing_was_measured_is_not_left_out(at: int) -> None:
+    """Whichever it is, there is no agreement."""
+    pairs = [(1.0, 1.0)] * 3
+    pairs[at] = (float("nan"), 1.0)
+    assert [each.is_met for each in agreements(rounds(*pairs))] == [False, True]
+
+
 def test_a_round_without_faults_has_no_remarks() -> None:
     """Both found the same number of messages, and nothing is amiss."""
     assert compared(result(), report()) == Round({"p50": 1.5, "p99": 7.0}, {"p50": 1.4, "p99": 7.1})

@@ -12,6 +12,8 @@ import pytest
 
 from chat import protocol
 from chatroom import Settings
+from loadtest.scenarios import SCENARIOS
+from loadtest.verdict import GOAL_MISSED, INVALID, METRICS, PASS, WRONG_DELIVERIES
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -209,3 +211,28 @@ def test_every_requirement_is_pinned(path: Path) -> None:
     for line in filter(None, lines):
         included = re.fullmatch(r"-r (\S+)", line)
         assert (included and (ROOT / included[1]).exists()) or re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.]*", line), line
+
+
+HARNESS = ROOT / "loadtest"
+HARNESS_README = (HARNESS / "README.md").read_text()
+
+
+def test_the_harness_readme_shows_the_whole_example_of_an_adapter() -> None:
+    """What a reader copies is what a test runs."""
+    assert (HARNESS / "examples" / "shouting.py").read_text() in HARNESS_README
+    assert len((HARNESS / "examples" / "shouting.py").read_text().splitlines()) <= 40
+
+
+def test_the_harness_readme_names_every_scenario_goal_and_exit_code() -> None:
+    """Nothing has to be looked up in the source."""
+    for name in (*SCENARIOS, *METRICS):
+        assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", HARNESS_README), name
+    for code in (PASS, GOAL_MISSED, INVALID, WRONG_DELIVERIES):
+        assert f"| {code} |" in HARNESS_README
+
+
+def test_the_harness_readme_names_every_module() -> None:
+    """`Where to find it` leaves nothing to be found by chance."""
+    modules = {path.stem for path in HARNESS.glob("*.py")} - {"__init__"}
+    where = HARNESS_README.partition("## Where to find it")[2]
+    assert {name for name in modules if f"`{name}" not in where} == set()

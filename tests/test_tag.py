@@ -40,7 +40,7 @@ def wrapped(text: str) -> bytes:
 def assert_changed(text: str, text_bytes: int = TEXT_BYTES) -> None:
     """Assert that a tag is found and not believed."""
     with pytest.raises(ChangedText):
-        find(wrapped(text), text_bytes)
+        find(wrapped(text), text_bytes, TAG.run)
 
 
 # Round trip
@@ -51,8 +51,8 @@ def assert_changed(text: str, text_bytes: int = TEXT_BYTES) -> None:
 def test_a_tag_comes_back(tag: Tag, text_bytes: int) -> None:
     """From the bare text and from the middle of a frame, of any size, with any fields."""
     text = make_text(tag, text_bytes)
-    assert find(text.encode(), text_bytes) == tag
-    assert find(wrapped(text), text_bytes) == tag
+    assert find(text.encode(), text_bytes, tag.run) == tag
+    assert find(wrapped(text), text_bytes, tag.run) == tag
 
 
 @given(tags, st.integers(MIN_TEXT_BYTES, 400))
@@ -72,7 +72,7 @@ def test_the_form_of_a_text() -> None:
 def test_the_first_of_two_texts_is_found() -> None:
     """A frame carries one message."""
     other = make_text(TAG._replace(seq=1235), TEXT_BYTES)
-    assert find(f'["{TEXT}","{other}"]'.encode(), TEXT_BYTES) == TAG
+    assert find(f'["{TEXT}","{other}"]'.encode(), TEXT_BYTES, TAG.run) == TAG
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,14 @@ def test_the_first_of_two_texts_is_found() -> None:
 )
 def test_a_frame_without_a_tag_has_none(payload: bytes) -> None:
     """Tildes and hex digits of somebody else's are no tag."""
-    assert find(payload, TEXT_BYTES) is None
+    assert find(payload, TEXT_BYTES, TAG.run) is None
+
+
+@pytest.mark.parametrize("text_bytes", [MIN_TEXT_BYTES, TEXT_BYTES, 400])
+def test_a_tag_of_another_run_is_none_whatever_its_size(text_bytes: int) -> None:
+    """A room may tell newcomers what was said in it before."""
+    text = make_text(TAG._replace(run=TAG.run ^ 1), text_bytes)
+    assert find(wrapped(text), TEXT_BYTES, TAG.run) is None
 
 
 # Damage
@@ -131,11 +138,11 @@ def test_every_cut_is_found() -> None:
     """A text of which only the beginning or only the end came is never a message; too little of it is no tag at all."""
     for place in range(TEXT_BYTES):
         if place < 13:
-            assert find(wrapped(TEXT[:place]), TEXT_BYTES) is None
+            assert find(wrapped(TEXT[:place]), TEXT_BYTES, TAG.run) is None
         else:
             assert_changed(TEXT[:place])
         if place > 33:
-            assert find(wrapped(TEXT[place:]), TEXT_BYTES) is None
+            assert find(wrapped(TEXT[place:]), TEXT_BYTES, TAG.run) is None
         elif place:
             assert_changed(TEXT[place:])
 
@@ -176,7 +183,7 @@ def test_a_field_that_does_not_fit_is_refused(fields: dict[str, Any]) -> None:
 
 def test_a_text_too_short_for_its_tag_is_refused() -> None:
     """With the least that it needs."""
-    assert find(make_text(TAG, MIN_TEXT_BYTES).encode(), MIN_TEXT_BYTES) == TAG
+    assert find(make_text(TAG, MIN_TEXT_BYTES).encode(), MIN_TEXT_BYTES, TAG.run) == TAG
     with pytest.raises(ValueError, match=f"at least {MIN_TEXT_BYTES} bytes"):
         make_text(TAG, MIN_TEXT_BYTES - 1)
 
@@ -184,4 +191,4 @@ def test_a_text_too_short_for_its_tag_is_refused() -> None:
 def test_a_lateness_beyond_all_measure_is_told_as_the_longest() -> None:
     """A machine that slept for an hour is no reason to stop."""
     text = make_text(TAG._replace(sent_ns=TAG.due_ns + 3600 * 10**9), TEXT_BYTES)
-    assert find(text.encode(), TEXT_BYTES) == TAG._replace(sent_ns=TAG.due_ns + MAX_LATE_NS)
+    assert find(text.encode(), TEXT_BYTES, TAG.run) == TAG._replace(sent_ns=TAG.due_ns + MAX_LATE_NS)

@@ -66,12 +66,19 @@ def load(name: str) -> Adapter:
     where, _, class_name = name.partition(":")
     try:
         if class_name:
-            return _class_in(Path(where), class_name)()
+            return _made(_class_in(Path(where), class_name))
         module = importlib.import_module(f"loadtest.adapters.{where}")
-    except (ImportError, OSError, AttributeError) as error:
+    except (ImportError, OSError, AttributeError, SyntaxError, TypeError) as error:
         known = ", ".join(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
         raise ValueError(f"--adapter={name}: {error}; give one of {known}, or path/to/file.py:ClassName") from None
     adapter: Adapter = module.ADAPTER()
+    return adapter
+
+
+def _made(found: type[Adapter]) -> Adapter:
+    adapter = found()
+    if not isinstance(adapter, Adapter):
+        raise TypeError(f"{found.__name__} is no loadtest.adapters.Adapter")
     return adapter
 
 
