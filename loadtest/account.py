@@ -166,6 +166,11 @@ class Room:
         ledger.write(tag.seq, sent_ns)
         return self._open(tag._replace(sent_ns=sent_ns), ledger)
 
+    def is_measured(self, sender: int, seq: int) -> bool:
+        """Return whether a message that somebody lacks was to be measured; of one that nobody heard, it is supposed."""
+        message = self.open.get((sender, seq))
+        return message is None or message.is_measured
+
     def refuse(self, sender: int, seq: int) -> None:
         """Expect a message no longer, since the server has said that it refuses it."""
         self.ledgers[sender].refused.add(seq)
@@ -280,6 +285,7 @@ class Account:
             tally.had_to_get += bound - base - spared  # what was refused and came all the same is no spared one
         tally.received += self.received
         tally.missing += len(missing)
+        tally.never += sum(self.room.is_measured(sender, seq) for sender, seq in missing)
         return missing
 
     def _lacking(self) -> list[tuple[int, int]]:

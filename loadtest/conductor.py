@@ -12,13 +12,16 @@ from typing import Any, Final
 
 import gevent
 from gevent.event import Event
+from gevent.queue import JoinableQueue
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from loadtest.handshake import HANDSHAKE_S
 from loadtest.plan import Plan, allow_members, allow_ports
 from loadtest.player import DRAIN, FINAL, HERE, REPORT, START, STOP, TOTALS, WHO
 from loadtest.run import Run
 from loadtest.tally import Tally
+from loadtest.timer import breathe
 
 ANSWER_S: Final = 5.0  # a player answers within this, or is lost
 GROWTH: Final = 1.25  # from one step of a climb to the next
@@ -40,6 +43,8 @@ class Conductor:
         self._is_by_hand = False
         self._lead: gevent.Greenlet[..., None] | None = None
         self._has_spawned = Event()
+        self._reports: JoinableQueue[tuple[Run, dict[str, Any]]] = JoinableQueue()
+        gevent.spawn(self._enter_reports)
         runner = environment.runner
         assert runner
         runner.register_message(HERE, self._hear_here)
@@ -101,6 +106,7 @@ class Conductor:
         drain_s = min(run.plan.drain_s, 2.0) if self._stop_asked.is_set() and self._is_by_hand else run.plan.drain_s
         self._tell(DRAIN, totals=totals, drain_s=drain_s)
         self._wait(lambda: run.finals >= min(len(run.workers), self._workers_now), drain_s + ANSWER_S)
+        self._reports.join()
         run.finish(self._stop_asked.is_set() and self._is_by_hand)
 
     def _await_members(self, run: Run) -> bool:
@@ -112,7 +118,7 @@ class Conductor:
                 return True
             if run.members_in > inside:
                 inside, since_s = run.members_in, time.monotonic()
-            elif time.monotonic() - since_s > STALL_S:
+            elif time.monotonic() - since_s > (STALL_S if run.failures else HANDSHAKE_S + STALL_S):
                 return False
             gevent.sleep(HEARTBEAT_S)
         return False
@@ -172,6 +178,14 @@ class Conductor:
         while not is_there() and time.monotonic() < deadline_s:
             gevent.sleep(0.01)
 
+    def _enter_reports(self) -> None:
+        """Enter what the players report, piece by piece: in a single process it is done beside the measuring."""
+        for run, report in self._reports:
+            tally = run.take_report(report)
+            breathe()
+            self._on_report(tally)
+            self._reports.task_done()
+
     # What the players say
 
     def _hear_here(self, environment: Environment, msg: Any) -> None:
@@ -179,7 +193,7 @@ class Conductor:
 
     def _hear_report(self, environment: Environment, msg: Any) -> None:
         if self.run and not self.run.is_over and msg.data["player"] in self.run.workers:
-            self._on_report(self.run.take_report(msg.data))
+            self._reports.put((self.run, msg.data))
 
     def _hear_totals(self, environment: Environment, msg: Any) -> None:
         self._totals[msg.data["player"]] = msg.data["totals"]

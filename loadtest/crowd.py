@@ -29,6 +29,7 @@ HANDSHAKES_AT_ONCE: Final = 16  # each takes a millisecond of Python, in which n
 ENTRY_S: Final = 20.0  # from the handshake until the server says that the member is in
 LINGER_S: Final = 1.0  # a member who leaves stays this much longer for what was sent while he was in
 RETRY_S: Final = 1.0  # on average, between two attempts to come in
+COMING_NS: Final = 5_000_000_000  # who is not in so soon after he came, in a run that has begun, has not failed
 LACKS_SHOWN: Final = 5
 
 
@@ -37,6 +38,7 @@ class Guest(Member):
 
     __slots__ = (
         "away_since_ns",
+        "came_ns",
         "cookie",
         "ended",
         "entered",
@@ -56,6 +58,7 @@ class Guest(Member):
         self.is_leaving = False
         self.away_since_ns = 0
         self.knocked_ns = 0
+        self.came_ns = time.monotonic_ns()
         self.was_in = False
         self.was_thrown_out = False
 
@@ -135,6 +138,11 @@ class Crowd:
             gevent.spawn(self._churn)
         if self.plan.scenario == "storm":
             gevent.spawn_later(self.plan.warmup_s + self.plan.duration_s / 3, self._storm)
+
+    @property
+    def fault(self) -> str:
+        """What went wrong in the reader, if it is not running any more."""
+        return self._reader.fault
 
     @property
     def is_silent(self) -> bool:
@@ -359,7 +367,7 @@ class Crowd:
         del self._guests[guest.number]
         self._reader.remove(guest)
         guest.is_leaving = True
-        tally.failed += not guest.was_in
+        tally.failed += not guest.was_in and not (self._start_ns and time.monotonic_ns() < guest.came_ns + COMING_NS)
         tally.away += guest.was_in and not guest.entered.is_set()
         if guest.account:
             lacking = guest.account.close(tally)

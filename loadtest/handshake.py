@@ -4,6 +4,7 @@ Owns what is said before the first frame: the address, the subprotocol, the cook
 Invariant: not one byte behind the server's answer has been read (websocket-client reads the answer byte by byte).
 """
 
+import logging
 import socket
 import ssl
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import websocket
 from gevent import monkey
 
 from loadtest.adapters import Adapter
+
+logging.getLogger("websocket").setLevel(logging.CRITICAL)  # it logs what it raises
 
 HANDSHAKE_S: Final = 20.0
 STUCK_BUFFER_BYTES: Final = 4096
@@ -81,6 +84,8 @@ def _release(sock: Any) -> Any:
 
 def reason(error: Exception) -> str:
     """Return in a few words why a handshake failed: the same words for the same cause, so that they can be counted."""
+    if isinstance(error, websocket.WebSocketAddressException):
+        return "the name of its host is not known"
     if isinstance(error, websocket.WebSocketBadStatusException):
         return f"the server answered HTTP {error.status_code}"
     if isinstance(error, (websocket.WebSocketTimeoutException, TimeoutError)):

@@ -8,7 +8,7 @@ never came counts as infinitely late.
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, compress
 from operator import add
 from typing import Any
@@ -58,6 +58,20 @@ class Histogram:
         """How many were recorded, with those that never came."""
         return sum(self.counts) + self.infinite
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came; what never came does not count here."""
+        return self._min_ns == _NOTHING_CAME_NS
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing was recorded at all."""
+        return self.is_empty and not self.infinite
+
+    def filled(self) -> Iterator[tuple[int, int]]:
+        """Yield the number and the count of each bucket that something is in."""
+        return zip(compress(range(BUCKETS), self.counts), filter(None, self.counts), strict=True)
+
     def record(self, ns: int, count: int = 1) -> None:
         """Count something that took `ns`; raises ValueError for a negative time, which only a wrong clock gives."""
         if not self._min_ns <= ns <= self.max_ns:
@@ -77,16 +91,25 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Add everything that another one counted."""
+        self.infinite += other.infinite
+        if other.is_empty:
+            return
         self.widen(other._min_ns, other.max_ns)
         # In place: a reader keeps hold of the list.
         self.counts[:] = map(add, self.counts, other.counts)
-        self.infinite += other.infinite
 
     def percentile_ns(self, fraction: float) -> float:
         """Return the time within which this fraction came: inf if fewer ever came, nan if nothing was recorded."""
+        return self.percentiles_ns([fraction])[0]
+
+    def percentiles_ns(self, fractions: Iterable[float]) -> list[float]:
+        """Return several percentiles for the price of one."""
+        reached = [0] if self.is_empty else list(accumulate(self.counts))
+        return [self._percentile_ns(fraction, reached) for fraction in fractions]
+
+    def _percentile_ns(self, fraction: float, reached: list[int]) -> float:
         if not 0 <= fraction <= 1:
             raise ValueError(f"a percentile is asked for as a fraction from 0 to 1, not {fraction}")
-        reached = list(accumulate(self.counts))
         total = reached[-1] + self.infinite
         if not total:
             return math.nan
@@ -106,14 +129,14 @@ class Histogram:
     def mean_ns(self) -> float:
         """The mean of what came, from the middles of the buckets; nan if nothing came."""
         came = sum(self.counts)
-        return sum(count * self._clamped_ns(index) for index, count in self._filled()) / came if came else math.nan
+        return sum(count * self._clamped_ns(index) for index, count in self.filled()) / came if came else math.nan
 
     # Stored forms
 
     def to_wire(self) -> dict[str, Any]:
         """Return it as msgpack and JSON carry it alike: the filled buckets only."""
         return {
-            "counts": [list(filled) for filled in self._filled()],
+            "counts": [list(filled) for filled in self.filled()],
             "infinite": self.infinite,
             "min_ns": self.min_ns,
             "max_ns": self.max_ns,
@@ -147,15 +170,12 @@ class Histogram:
 
     # Private
 
-    def _filled(self) -> Iterator[tuple[int, int]]:
-        return zip(compress(range(BUCKETS), self.counts), filter(None, self.counts), strict=True)
-
     def _clamped_ns(self, index: int) -> float:
         return min(max(_middle_ns(index), self._min_ns), self.max_ns)
 
     def _deviation_ns(self) -> float:
         came, mean_ns = sum(self.counts), self.mean_ns
-        squares = sum(count * (self._clamped_ns(index) - mean_ns) ** 2 for index, count in self._filled())
+        squares = sum(count * (self._clamped_ns(index) - mean_ns) ** 2 for index, count in self.filled())
         return math.sqrt(squares / came) if came else math.nan
 
     def _hgrm_line(self, fraction: float, total: int, unit_ns: int) -> str:

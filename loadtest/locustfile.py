@@ -6,11 +6,13 @@ other. One locust user is one member: --users, --spawn-rate, load shapes, the us
 
 import json
 import logging
+import signal
 import sys
 from argparse import ArgumentParser
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 if sys.platform != "linux":
     print("The load harness needs Linux: epoll, timerfd and the kernel's receive times.", file=sys.stderr)
@@ -66,14 +68,19 @@ def set_the_stage(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     """Check the plan before anything starts, and let player and conductor take their places."""
     if not isinstance(runner, MasterRunner):
         Stage.player = Player(environment)
-    if isinstance(runner, WorkerRunner):
+    heed_ctrl_c(gevent.getcurrent(), isinstance(runner, WorkerRunner))
+    if isinstance(runner, WorkerRunner) and not environment.parsed_options.processes:
         return
     try:
         plan = read_plan(environment)
     except ValueError as error:
+        if isinstance(runner, WorkerRunner):
+            sys.exit()  # the master, with the same options, says why
         print(f"{error}.", file=sys.stderr)
         environment.process_exit_code = BAD_PLAN
         sys.exit(BAD_PLAN)
+    if isinstance(runner, WorkerRunner):
+        return
     options = environment.parsed_options
     options.num_users, options.spawn_rate = plan.members, options.spawn_rate or max(100, plan.members / 20)
     # Locust warns of more than 100 users a second; ours only knock, a few at a time, and wait.
@@ -83,9 +90,25 @@ def set_the_stage(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
         web.attach(environment, lambda: conductor.run)
 
 
+def heed_ctrl_c(main: Any, is_worker: bool) -> None:
+    """Let Ctrl-C interrupt the main greenlet, which waits, instead of whichever is at work.
+
+    The terminal tells a worker, too; he goes on until the master ends the run.
+    """
+
+    def interrupt() -> None:
+        if not (is_worker and Stage.player and Stage.player.crowd):
+            main.throw(KeyboardInterrupt)
+
+    gevent.signal_handler(signal.SIGINT, interrupt)
+
+
 def read_plan(environment: Any) -> plans.Plan:
     """Return the plan that the options ask for, checked against what this machine allows."""
     plan = plans.read_plan(environment.parsed_options, is_stopped_by_shape=environment.shape_class is not None)
+    base_url(environment.host)
+    if environment.parsed_options.out:
+        check_folder(Path(environment.parsed_options.out))
     workers = getattr(environment.runner, "worker_count", 1) or 1
     if plan.in_flight and workers > 1:
         raise ValueError(f"--arrivals={plan.arrivals}: one process alone can know what everybody has; use no workers")
@@ -95,8 +118,28 @@ def read_plan(environment: Any) -> plans.Plan:
 
 
 def base_url(host: str) -> str:
-    """Return the address of the server's sockets."""
-    return host.rstrip("/").replace("http://", "ws://", 1).replace("https://", "wss://", 1)
+    """Return the address of the server's sockets.
+
+    Raises ValueError for what is no address.
+    """
+    parts = urlsplit(host)
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+    if not scheme or not parts.hostname:
+        raise ValueError(f"--host={host}: give the server's address as http://HOST:PORT, or https://, ws://, wss://")
+    return parts._replace(scheme=scheme).geturl().rstrip("/")
+
+
+def check_folder(out: Path) -> None:
+    """Make the folder of the report while there is nothing to lose yet.
+
+    Raises ValueError if that cannot be.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(f"--out={out}: {error.strerror}") from None
 
 
 @events.test_start.add_listener

@@ -35,6 +35,7 @@ def harness(port: int, argv: Sequence[str]) -> int:
     locustfile = str(ROOT / "loadtest" / "locustfile.py")
     command = [sys.executable, "-m", "locust", "-f", locustfile, "--headless", "-H", f"http://127.0.0.1:{port}", *argv]
     with subprocess.Popen(command) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
         while True:
             try:
                 return process.wait()

@@ -104,6 +104,7 @@ class Player:
             failures=dict(crowd.failures),
             drops=dict(crowd.drops),
             lacks=crowd.lacks,
+            fault=crowd.fault,
         )
         self.crowd = None
 

@@ -6,6 +6,7 @@ Invariants: every byte of every member passes `_take`; a delivery is timed from 
 kernel had it (or, where the kernel does not say, to when it was read); nothing here waits but in `run`.
 """
 
+import logging
 import re
 import select
 import socket
@@ -48,6 +49,7 @@ class Reader:
 
     def __init__(self, run: int, text_bytes: int, adapter: Adapter, rooms: dict[int, Room]) -> None:
         self.tally = Tally()
+        self.fault = ""
         self._run = run
         self._chunks = Chunks(run, text_bytes, adapter, rooms)
         self._members: dict[int, Member] = {}
@@ -121,9 +123,13 @@ class Reader:
     def _run_loop(self) -> None:
         hub = gevent.get_hub()
         watcher = hub.loop.io(self._epoll.fileno(), 1)
-        while True:
-            hub.wait(watcher)
-            self.turn()
+        try:
+            while True:
+                hub.wait(watcher)
+                self.turn()
+        except Exception as error:  # an adapter's, or our own: whoever asks has to hear that nothing is read any more
+            logging.getLogger(__name__).exception("the reader failed")
+            self.fault = repr(error)
 
     def turn(self) -> int:
         """Read and speak for a moment; return how many reads there were."""
@@ -131,7 +137,7 @@ class Reader:
         self._look_at_clocks()
         reads = 0
         while True:
-            self.speakers.speak_up(self.tally)
+            self.speakers.speak_up(self.tally, end_ns)
             ready = self._epoll.poll(0, READY_AT_ONCE)
             self._read_all(ready)
             reads += len(ready)

@@ -17,6 +17,7 @@ from gevent.event import Event
 from loadtest import machine, verdict
 from loadtest.plan import Plan
 from loadtest.tally import Figures, Tally, ratio
+from loadtest.timer import breathe
 from loadtest.watch import Watch
 
 MEMORIES: Final = ("server_memory_bytes", "generator_memory_bytes")
@@ -189,9 +190,12 @@ class Run:
         second = self._seconds.setdefault(report["number"], Second())
         second.reports[player] = report
         tally = Tally.from_wire(report["tally"])
+        breathe()
         self._completions.take(report["completed"], tally)
+        breathe()
         second.tally.merge(tally)
         self.total.merge(tally)
+        breathe()
         self._failures[player] = report["failures"]
         self.members_in, self.outside = second.total("members"), second.total("outside")
         if len(second.reports) == len(self.workers):
@@ -200,10 +204,12 @@ class Run:
 
     def _close_second(self, number: int, second: Second) -> None:
         second.server_cpu, second.server_memory_bytes = self._watch.cpu(), self._watch.memory_bytes()
+        breathe()
         del self._seconds[number]
         if not self.seconds:
             self._memory_before_bytes = sum(report["memory_before_bytes"] for report in second.reports.values())
         self.seconds.append(second.to_json(number))
+        breathe()
         if second.phase == "measured":
             self.measured_seconds += 1
             self.step.merge(second.tally)
@@ -264,11 +270,12 @@ class Run:
             self._failures[player] = final["failures"]
             drops.update(final["drops"])
             self.notes += final["lacks"]
+            self.health.faults += [final["fault"]] * bool(final["fault"])
             self.health.reports_lost += final["reports"] - self._reported[player]
         self._completions.finish(incomplete, self.total)
         if self.best:
             self._keep_best(self.best)
-        self.total.latency.record_infinite(self.total.missing)
+        self.total.latency.record_infinite(self.total.never)
         self.health.workers_lost = len(self.workers) - len(self._finals)
         self.health.is_stopped_by_hand = is_stopped_by_hand
         if self.total.failed or self.total.away:
@@ -288,7 +295,8 @@ class Run:
     def figures(self) -> Figures:
         """Return every figure of the run so far."""
         measured = [second for second in self.seconds if second["phase"] == "measured"]
-        seconds = min(self.plan.duration_s, len(measured)) if math.isinf(self.plan.duration_s) else self.plan.duration_s
+        is_cut_short = self.health.is_stopped_by_hand or math.isinf(self.plan.duration_s)
+        seconds = len(measured) if is_cut_short or not self.is_over else self.plan.duration_s
         figures = self.total.figures(seconds)
         joining = [second["joins"] for second in self.seconds if second["joins"]]
         figures |= {

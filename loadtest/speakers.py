@@ -33,6 +33,15 @@ class Sender:
     warm_up_ns: int
     seq: int = 0
 
+    def next_ns(self) -> int | None:
+        """Return when the next of his messages is due; None if there is none."""
+        offset_ns = next(self.offsets_ns, None)
+        return None if offset_ns is None else self.start_ns + offset_ns
+
+    def is_measured(self, due_ns: int) -> bool:
+        """Return whether what is due then is of the measured window."""
+        return due_ns >= self.start_ns + self.warm_up_ns
+
 
 class Speakers:
     """All senders of a process."""
@@ -77,7 +86,11 @@ class Speakers:
     def be_silent(self, tally: Tally) -> None:
         """Say nothing more; what is overdue by now was planned and never sent."""
         now_ns = time.monotonic_ns()
-        tally.planned += sum(now_ns - due_ns > LATE_NS for *_, due_ns in self._due)
+        for *_, sender, due_ns in self._due:
+            overdue_ns: int | None = due_ns
+            while overdue_ns is not None and overdue_ns < now_ns:
+                tally.planned += sender.is_measured(overdue_ns)
+                overdue_ns = sender.next_ns()
         self._due.clear()
         self._talkers.clear()
 
@@ -93,12 +106,12 @@ class Speakers:
             return self._due[0][0]
         return self._talkers[0].start_ns if self._talkers and self._talkers[0].start_ns > time.monotonic_ns() else 0
 
-    def speak_up(self, tally: Tally) -> None:
-        """Say all that is due."""
+    def speak_up(self, tally: Tally, end_ns: int) -> None:
+        """Say all that is due, as far as there is time until `end_ns`: deliveries have to be read, too."""
         while self._due:
             at_ns, order, sender, due_ns = self._due[0]
             now_ns = time.monotonic_ns()
-            if at_ns > now_ns:
+            if at_ns > now_ns or now_ns > end_ns:
                 return
             if sender.member.socket is None:  # he was thrown out: it will be late, but it will be sent
                 heapq.heapreplace(self._due, (now_ns + AWAY_NS, order, sender, due_ns))
@@ -117,14 +130,14 @@ class Speakers:
             self._say(self._talkers[number % len(self._talkers)], time.monotonic_ns(), tally)
 
     def _plan(self, sender: Sender, since_ns: int = 0) -> None:
-        for offset_ns in sender.offsets_ns:
-            due_ns = sender.start_ns + offset_ns
-            if due_ns >= since_ns:
-                heapq.heappush(self._due, (due_ns, id(sender), sender, due_ns))
-                return
+        due_ns = sender.next_ns()
+        while due_ns is not None and due_ns < since_ns:
+            due_ns = sender.next_ns()
+        if due_ns is not None:
+            heapq.heappush(self._due, (due_ns, id(sender), sender, due_ns))
 
     def _say(self, sender: Sender, due_ns: int, tally: Tally) -> None:
-        is_measured = due_ns >= sender.start_ns + sender.warm_up_ns
+        is_measured = sender.is_measured(due_ns)
         room = sender.member.room
         words = tag.Tag(self._run, room.number, sender.number, sender.seq, due_ns, time.monotonic_ns(), is_measured)
         room.send(words)

@@ -17,12 +17,13 @@ def enter(stats: Any, tally: Tally) -> None:
     """Add one player's second to locust's statistics."""
     for name, (method, what) in ENTRIES.items():
         histogram = getattr(tally, name)
-        if histogram.total:
+        if not histogram.is_empty:
+            sum_ms = histogram.mean_ns * sum(histogram.counts) / 1e6
             for entry in (stats.entries[(what, method)], *([stats.total] if name == "latency" else [])):
-                _add(entry, histogram)
+                _add(entry, histogram, sum_ms)
 
 
-def _add(entry: Any, histogram: Histogram) -> None:
+def _add(entry: Any, histogram: Histogram, sum_ms: float) -> None:
     now_s = time.time()
     second, count = int(now_s), sum(histogram.counts)
     if entry.use_response_times_cache and entry.last_request_timestamp and second > int(entry.last_request_timestamp):
@@ -30,15 +31,14 @@ def _add(entry: Any, histogram: Histogram) -> None:
     entry.num_requests += count
     entry.num_reqs_per_sec[second] += count
     entry.last_request_timestamp = now_s
-    entry.total_response_time += histogram.mean_ns * count / 1e6
+    entry.total_response_time += sum_ms
     shortest_ms, longest_ms = histogram.min_ns / 1e6, histogram.max_ns / 1e6
     entry.min_response_time = (
         shortest_ms if entry.min_response_time is None else min(shortest_ms, entry.min_response_time)
     )
     entry.max_response_time = max(longest_ms, entry.max_response_time)
-    for index, found in enumerate(histogram.counts):
-        if found:
-            entry.response_times[rounded_ms(low_ns(index) / 1e6)] += found
+    for index, found in histogram.filled():
+        entry.response_times[rounded_ms(low_ns(index) / 1e6)] += found
 
 
 def rounded_ms(ms: float) -> float:

@@ -29,6 +29,7 @@ class Tally:
     had_to_get: int = 0
     received: int = 0
     missing: int = 0
+    never: int = 0  # those of them that were to be measured: infinitely late
     doubled: int = 0
     reordered: int = 0
     late: int = 0
@@ -78,7 +79,7 @@ class Tally:
     def to_wire(self) -> dict[str, Any]:
         """Return what msgpack and JSON carry; what is zero stays at home."""
         counts = {name: getattr(self, name) for name in COUNTED if getattr(self, name)}
-        times = {name: getattr(self, name).to_wire() for name in TIMED if getattr(self, name).total}
+        times = {name: getattr(self, name).to_wire() for name in TIMED if not getattr(self, name).is_bare}
         return {**counts, **times}
 
     @classmethod
@@ -100,9 +101,8 @@ class Tally:
         """Return every figure of a window of so many seconds; times in ms, NaN where nothing was timed."""
         figures: Figures = {name: getattr(self, name) for name in COUNTED}
         for name in TIMED:
-            histogram = getattr(self, name)
-            for ending, fraction in PERCENTILES.items():
-                figures[f"{name}_{ending}_ms"] = histogram.percentile_ns(fraction) / 1e6
+            found = getattr(self, name).percentiles_ns(PERCENTILES.values())
+            figures |= {f"{name}_{ending}_ms": ns / 1e6 for ending, ns in zip(PERCENTILES, found, strict=True)}
         figures |= {
             "rate_planned": ratio(self.planned, seconds),
             "rate_reached": ratio(self.sent, seconds),

@@ -7,11 +7,20 @@ import ctypes
 import os
 from typing import Final
 
+import gevent
+
 CLOCK_MONOTONIC: Final = 1
 TFD_NONBLOCK: Final = os.O_NONBLOCK | os.O_CLOEXEC
 TFD_TIMER_ABSTIME: Final = 1
 
+BREATH_S: Final = 0.001
+
 LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def breathe() -> None:
+    """Let the reader and the senders in, between two pieces of work that can wait."""
+    gevent.sleep(BREATH_S)
 
 
 class TimerSpec(ctypes.Structure):

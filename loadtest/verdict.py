@@ -148,6 +148,8 @@ class Health:
     """Why members failed to enter, and how often."""
     drops: dict[str, int] = field(default_factory=dict)
     """Why members were cut off, and how many."""
+    faults: list[str] = field(default_factory=list)
+    """What went wrong in the generator itself."""
     workers_lost: int = 0
     reports_lost: int = 0
     is_stopped_by_hand: bool = False
@@ -249,6 +251,8 @@ def _notes(figures: Mapping[str, float], health: Health) -> Iterator[str]:
 def _reasons(figures: Mapping[str, float], health: Health) -> Iterator[str]:
     if health.is_stopped_by_hand:
         yield "The run was stopped by hand before its end; let it finish."
+    for fault in health.faults:
+        yield f"The generator failed: {fault}"
     yield from _losses(health)
     failed = _count(figures, "failed")
     if not _count(figures, "members"):
