@@ -194,7 +194,7 @@ class Room:
         message.is_settled = True
         self.open.pop((message.sender, message.seq), None)
         self.settled += 1
-        if message.is_witnessed and message.had:
+        if message.is_witnessed and message.last_ns:  # else only those got it who were away when it was sent
             self.completed.append(message)
 
     def _open(self, tag: Tag, ledger: Ledger) -> Message:

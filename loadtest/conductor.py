@@ -4,6 +4,7 @@ Owns the phases, and what is said to the players. It knows locust's runner, and 
 Invariant: a player who falls silent, or a report that is lost, is never made up for: the run is INVALID.
 """
 
+import logging
 import math
 import time
 from collections import Counter
@@ -181,10 +182,15 @@ class Conductor:
     def _enter_reports(self) -> None:
         """Enter what the players report, piece by piece: in a single process it is done beside the measuring."""
         for run, report in self._reports:
-            tally = run.take_report(report)
-            breathe()
-            self._on_report(tally)
-            self._reports.task_done()
+            try:
+                tally = run.take_report(report)
+                breathe()
+                self._on_report(tally)
+            except Exception as error:  # the run must come to its end, and say so
+                logging.getLogger(__name__).exception("a report could not be entered")
+                run.health.faults.append(repr(error))
+            finally:
+                self._reports.task_done()
 
     # What the players say
 

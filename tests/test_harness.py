@@ -186,13 +186,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_plan_that_cannot_be_is_refused_with_one_sentence(tmp_path: Path) -> None:
-    """Exit code 2, one line on stderr that names the option, and nothing started; six runs at once."""
+    """Exit code 2, one line on stderr that names the option, and nothing started; all these runs at once."""
+    (tmp_path / "broken.py").write_text("class Broken(:")
     plans: dict[str, dict[str, Any]] = {
         "is no goal": {"slo": "p99 is small"},
         "--rate=fast: give a number": {"rate": "fast"},
+        "--rate=slow: give a number": {"rate": "slow", "processes": 2},
         "--senders=9": {"senders": 9},
         "not 'now and then'": {"arrivals": "now and then"},
         "no Python file": {"adapter": "nowhere.py:Adapter"},
+        "invalid syntax": {"adapter": f"{tmp_path}/broken.py:Broken"},
+        "give the server's address": {"url": "localhost:8888"},
+        "--out=/proc/nowhere": {"out": Path("/proc/nowhere")},
         "10,000 members in one process need 10,200 open files, and 10,100 are allowed": {
             "members": 10_000,
             "files": 10_100,  # locust itself complains of less than 10,000
@@ -200,7 +205,9 @@ def test_a_plan_that_cannot_be_is_refused_with_one_sentence(tmp_path: Path) -> N
     }
     with FalseServer() as server, contextlib.ExitStack() as stack:
         runs = {
-            sentence: stack.enter_context(Harness.against(server.url, tmp_path / str(number), **plan))
+            sentence: stack.enter_context(
+                Harness.against(**{"url": server.url, "out": tmp_path / str(number), **plan}),
+            )
             for number, (sentence, plan) in enumerate(plans.items())
         }
         for sentence, harness in runs.items():
@@ -248,6 +255,29 @@ def test_a_rate_that_cannot_be_sent_is_invalid(tmp_path: Path) -> None:
     assert ended.figures["rate_reached"] < 0.995 * 200_000
 
 
+def test_an_adapter_that_fails_makes_the_run_invalid(tmp_path: Path) -> None:
+    """From then on nothing is read or sent, so nothing that was counted is worth anything; what failed is told."""
+    (tmp_path / "fails.py").write_text(FAILS)
+    with FalseServer() as server:
+        ended = run(server.url, tmp_path, adapter=f"{tmp_path}/fails.py:Fails", drain=1, is_loud=True)
+    assert ended.exit_code == INVALID
+    assert "twenty is too much" in ended.words
+
+
+FAILS = """
+from loadtest.adapters import Adapter
+
+class Fails(Adapter):
+    count = 0
+
+    def wrap(self, text, number):
+        self.count += 1
+        if self.count == 20:
+            raise RuntimeError("twenty is too much")
+        return text
+"""
+
+
 # Several processes
 
 
@@ -267,6 +297,7 @@ def test_two_workers_come_to_one_account(tmp_path: Path) -> None:
     }
     in_time = told["measured"]["deliveries"] - told["measured"]["changed"] - told["measured"]["doubled"]
     assert sum(ended.times("latency").counts) == in_time
+    assert ended.times("latency").infinite == told["measured"]["dropped"] + told["measured"]["changed"]
     assert ended.times("last_member").total == told["measured"]["messages"]
 
 
@@ -284,9 +315,17 @@ def test_a_worker_who_is_killed_makes_the_run_invalid(tmp_path: Path) -> None:
 
 
 def test_no_scenario_finds_a_fault_in_the_chat_room(tmp_path: Path, chatroom: ServerProcess) -> None:
-    """A storm, churn, many rooms and members who never read, all at once: nothing is missing, nothing comes twice."""
+    """A storm, churn, many rooms and members who never read, all at once: nothing is missing or doubled."""
     plans: dict[str, dict[str, Any]] = {
         "storm": {"members": 30, "senders": 2, "rate": 40, "duration": 3},
+        "storm in quiet rooms": {
+            "scenario": "storm",
+            "members": 30,
+            "rooms": 10,
+            "senders": 1,
+            "rate": 2,
+            "duration": 3,
+        },
         "churn": {"members": 20, "churn": 20, "rate": 60, "duration": 2},
         "rooms": {"members": 30, "rooms": 10, "senders": 3, "rate": 120, "warmup": 0},
         "slow": {"stuck": 2, "rate": 200, "duration": 2},
@@ -295,7 +334,7 @@ def test_no_scenario_finds_a_fault_in_the_chat_room(tmp_path: Path, chatroom: Se
     with contextlib.ExitStack() as stack:
         runs = {
             name: stack.enter_context(
-                Harness.against(chatroom.url, tmp_path / name, scenario=name, room=name, **common, **plan)
+                Harness.against(chatroom.url, tmp_path / name, **{"scenario": name, "room": name[:5], **common, **plan})
             )
             for name, plan in plans.items()
         }
@@ -303,6 +342,7 @@ def test_no_scenario_finds_a_fault_in_the_chat_room(tmp_path: Path, chatroom: Se
     for one in ended.values():
         assert one.counts(*FAULTS, "dropped", "failed") == {**NONE, "dropped": 0, "failed": 0}
     all_came_back(ended["storm"], 28)
+    all_came_back(ended["storm in quiet rooms"], 20)
     assert ended["churn"].figures["left"] > 5
     assert ended["churn"].figures["joins"] > 25
     assert ended["rooms"].counts("rooms", "senders", "received") == {"rooms": 10, "senders": 30, "received": 120 * 3}
