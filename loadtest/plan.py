@@ -78,7 +78,7 @@ class Plan:
     def in_flight(self) -> int:
         """How many messages are always under way, the next sent when everybody has one; 0: they are sent when due."""
         kind, _, count = self.arrivals.partition(":")
-        return int(count) if kind == "inflight" and count.isdigit() else 0
+        return int(count) if kind == "inflight" and count.isascii() and count.isdigit() else 0
 
     def seat(self, local: int, worker: int, workers: int) -> Seat:
         """Return the seat of a worker's `local`-th member: dealt like cards, to the workers and to the rooms."""
@@ -151,7 +151,7 @@ def read_plan(options: Namespace, *, is_stopped_by_shape: bool = False) -> Plan:
         adapter=given["adapter"],
         room=given["room"],
         is_insecure=given["insecure"],
-        seed=_number("seed", int, given)["seed"],
+        seed=_number("seed", int, given).get("seed", 0),
     )
     _check(plan)
     return plan

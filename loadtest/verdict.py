@@ -15,9 +15,13 @@ from typing import NamedTuple
 # Exit codes; 1 is locust's own and 2 stands for options that cannot be.
 PASS, GOAL_MISSED, INVALID, WRONG_DELIVERIES = 0, 3, 4, 5
 
-MAX_LATENESS_MS = 2.0
-MAX_LATENESS_SHARE = 0.05
-"""The p99 of send lateness may be this share of the latency's p99, or `MAX_LATENESS_MS` if that is more."""
+MAX_LATENESS_MS = 5.0
+MAX_LATENESS_SHARE = 0.1
+"""The p99 of send lateness may be this share of the latency's p99, or `MAX_LATENESS_MS` if that is more.
+
+The latency counts from the planned time and so contains the lateness: it is never too good. On the virtual machine that
+this was made on, one message in a hundred goes out 3 to 4 ms late with nothing else to do.
+"""
 
 MAX_READ_LAG_MS = 20.0
 MAX_READ_LAG_SHARE = 0.5

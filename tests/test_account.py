@@ -132,8 +132,9 @@ class World:
         message.had += 1
         if account.last[message.sender] + 1 == message.seq and one.out_ns is None:
             account.last[message.sender] = message.seq
-        else:
-            account.take(message, self.tally)
+            message.saw(self.now_ns, self.now_ns)
+        elif account.take(message, self.tally):
+            message.saw(self.now_ns, self.now_ns)
         self.room.settle(message)
 
     def leave(self, one: Somebody) -> None:
@@ -393,7 +394,8 @@ def hear(room: Room, account: Account, sent_ns: int, seq: int = 0, tally: Tally 
     message = room.hear(tag_of(Said(0, seq, sent_ns)), sent_ns + 1)
     account.received += 1
     message.had += 1
-    account.take(message, tally or Tally())
+    if account.take(message, tally or Tally()):
+        message.saw(sent_ns + 1, sent_ns + 1)
     room.settle(message)
     return message
 
@@ -402,7 +404,13 @@ def closed(account: Account) -> dict[str, int]:
     """Close an account by itself, and return what of it is not zero."""
     tally = Tally()
     account.close(tally)
-    return tally.to_wire()
+    return counted(tally)
+
+
+def counted(tally: Tally) -> dict[str, int]:
+    """What is not zero of the account of deliveries."""
+    names = ("had_to_get", "received", "missing", "doubled", "reordered")
+    return {name: getattr(tally, name) for name in names if getattr(tally, name)}
 
 
 def test_a_newcomer_does_not_lack_what_was_said_when_nobody_of_his_worker_was_in() -> None:
@@ -542,7 +550,8 @@ def test_only_measured_messages_of_this_clock_are_timed_and_completed() -> None:
             assert message.is_timed is (is_measured and sender != 2)
             account.received += 1
             message.had += 1
-            account.take(message, Tally())
+            assert account.take(message, Tally())
+            message.saw(tag.sent_ns, tag.sent_ns)
             room.settle(message)
     assert [(message.sender, message.seq) for message in completed] == [(0, 1), (1, 1)]
     assert closed(account) == {"had_to_get": 6, "received": 6}
@@ -584,7 +593,7 @@ def test_a_message_overtaken_by_the_first_that_a_newcomer_hears_is_reordered() -
     for seq in (1, 0, 0):
         hear(room, account, sent_ns=20 + seq, seq=seq, tally=tally)
     assert account.close(tally) == []
-    assert tally.to_wire() == {"had_to_get": 2, "received": 3, "doubled": 1, "reordered": 1}
+    assert counted(tally) == {"had_to_get": 2, "received": 3, "doubled": 1, "reordered": 1}
 
 
 def test_a_message_that_one_has_twice_and_another_not_is_not_complete() -> None:
@@ -609,6 +618,30 @@ def test_a_message_that_nobody_got_is_no_complete_one() -> None:
     send(room, 20)
     account.cut_off(30)
     assert (room.open, completed) == ({}, [])
+
+
+def test_a_message_that_only_those_got_who_had_been_away_has_no_last_member() -> None:
+    """When they got it says nothing about fan-out."""
+    room, completed = room_of(OURS)
+    account = Account(room, 10)
+    message = send(room, 20)
+    account.received += 1
+    message.had += 1
+    assert account.take(message, Tally())
+    room.settle(message)
+    assert (room.open, room.settled, completed) == ({}, 1, [])
+
+
+def test_of_what_is_missing_only_the_measured_never_came() -> None:
+    """What nobody heard of is taken for measured; the warm-up is none of the percentiles' business."""
+    room, _ = room_of(OURS, NEAR)
+    room.has_begun = False
+    account, tally = Account(room, 10), Tally()
+    for seq, is_measured in enumerate((False, True, True)):
+        room.send(tag_of(Said(0, seq, 20))._replace(is_measured=is_measured))
+    room.ledgers[1].reach(1)
+    account.close(tally)
+    assert (tally.missing, tally.never) == (4, 3)
 
 
 # Ledgers

@@ -54,7 +54,7 @@ class Hall:
     def speak_up(self) -> list[tuple[int, int]]:
         """Return who says what now, by sender and seconds at which it was due."""
         self.said.clear()
-        self.speakers.speak_up(self.tally)
+        self.speakers.speak_up(self.tally, self.now_ns + S)
         return [(tag.sender, (tag.due_ns - NOW_NS) // S) for _, tag in self.said]
 
 
@@ -137,6 +137,23 @@ def test_the_warm_up_is_said_and_not_measured(hall: Hall) -> None:
     assert (hall.tally.planned, hall.tally.lateness.total) == (2, 2)
 
 
+def test_what_there_is_no_time_for_is_said_the_next_time(hall: Hall) -> None:
+    """Each message takes a second here, and there are two."""
+    hall.speakers.add(hall.sender(0, seconds(*range(4)), NOW_NS - 9 * S))
+    tell = hall.speakers._send
+
+    def take_a_second(member: Member, frame: bytes) -> None:
+        hall.now_ns += S
+        tell(member, frame)
+
+    hall.speakers._send = take_a_second
+    hall.speakers.speak_up(hall.tally, hall.now_ns + S)
+    assert [tag.seq for _, tag in hall.said] == [0, 1]
+    assert hall.speakers.next_ns == NOW_NS - 7 * S
+    hall.speakers.speak_up(hall.tally, hall.now_ns + S)
+    assert [tag.seq for _, tag in hall.said] == [0, 1, 2, 3]
+
+
 # Who says it
 
 
@@ -195,14 +212,14 @@ def test_only_the_one_who_leaves_falls_silent(hall: Hall) -> None:
 
 
 def test_what_is_overdue_at_the_end_was_planned_and_not_sent(hall: Hall) -> None:
-    """All of it, but for the last second, in which it could still have been said in time."""
+    """All of it, but for what was still to be warm-up."""
     sender = hall.sender(0, (number * S // 2 for number in count()), NOW_NS, warm_up_ns=2 * S)
     sender.member.socket = None
     hall.speakers.add(sender)
     hall.now_ns += 5 * S
     hall.speak_up()
     hall.speakers.be_silent(hall.tally)
-    assert (hall.tally.planned, hall.tally.sent) == (4, 0)
+    assert (hall.tally.planned, hall.tally.sent) == (6, 0)
     assert hall.speakers.is_silent
     sender.member.socket = True
     assert hall.speak_up() == []
@@ -269,5 +286,5 @@ def test_time_is_that_of_the_machine() -> None:
     hall = Hall()
     before_ns = time.monotonic_ns()
     hall.speakers.add(hall.sender(0, iter([0]), before_ns))
-    hall.speak_up()
+    hall.speakers.speak_up(hall.tally, before_ns + 9 * S)
     assert before_ns <= hall.said[0][1].sent_ns <= time.monotonic_ns()

@@ -67,12 +67,10 @@ def load(name: str) -> Adapter:
     try:
         if class_name:
             return _made(_class_in(Path(where), class_name))
-        module = importlib.import_module(f"loadtest.adapters.{where}")
+        return _made(importlib.import_module(f"loadtest.adapters.{where}").ADAPTER)
     except Exception as error:  # whatever happens in somebody's file
         known = ", ".join(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
         raise ValueError(f"--adapter={name}: {error}; give one of {known}, or path/to/file.py:ClassName") from None
-    adapter: Adapter = module.ADAPTER()
-    return adapter
 
 
 def _made(found: type[Adapter]) -> Adapter:

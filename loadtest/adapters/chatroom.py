@@ -16,6 +16,7 @@ class Frame(msgspec.Struct):
 
     type: str
     epoch: str = ""
+    head: int = 0
     resumed: str = ""
     client_id: str = ""
 
@@ -49,7 +50,9 @@ class Chatroom(Adapter):
     def place(self, payload: bytes) -> dict[str, str]:
         """Return the epoch of a `welcome`, or the seq of an event."""
         if payload.startswith(b'{"type":"welcome"'):
-            return {"epoch": self._decode(payload).epoch}
+            frame = self._decode(payload)
+            # What a newcomer is shown up to `head` was said before he was in; one who resumes has to get it.
+            return {"epoch": frame.epoch} if frame.resumed else {"epoch": frame.epoch, "after": str(frame.head)}
         seq = EVENT_SEQ.search(payload, 0, 80)
         return {"after": seq[1].decode()} if seq and payload.startswith(b'{"type":"message"') else {}
 
