@@ -12,10 +12,22 @@ from typing import Any, Final
 
 import websocket
 from gevent import monkey
+from websocket import _handshake
+from websocket._cookiejar import SimpleCookieJar
 
 from loadtest.adapters import Adapter
 
 logging.getLogger("websocket").setLevel(logging.CRITICAL)  # it logs what it raises
+
+
+class NoCookies(SimpleCookieJar):
+    """What websocket-client keeps cookies for a whole domain in, for all sockets of a process: members share none."""
+
+    def add(self, set_cookie: str | None) -> None:
+        """Forget it; each member remembers his own."""
+
+
+_handshake.CookieJar = NoCookies()
 
 HANDSHAKE_S: Final = 20.0
 STUCK_BUFFER_BYTES: Final = 4096

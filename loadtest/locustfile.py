@@ -21,6 +21,7 @@ if sys.platform != "linux":
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gevent
+import psutil
 from locust import User, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -69,18 +70,16 @@ def set_the_stage(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     if not isinstance(runner, MasterRunner):
         Stage.player = Player(environment)
     heed_ctrl_c(gevent.getcurrent(), isinstance(runner, WorkerRunner))
-    if isinstance(runner, WorkerRunner) and not environment.parsed_options.processes:
+    if isinstance(runner, WorkerRunner):
         return
     try:
         plan = read_plan(environment)
     except ValueError as error:
-        if isinstance(runner, WorkerRunner):
-            sys.exit()  # the master, with the same options, says why
         print(f"{error}.", file=sys.stderr)
         environment.process_exit_code = BAD_PLAN
+        for worker in psutil.Process().children():  # of --processes: they would wait a minute for a master
+            worker.kill()
         sys.exit(BAD_PLAN)
-    if isinstance(runner, WorkerRunner):
-        return
     options = environment.parsed_options
     options.num_users, options.spawn_rate = plan.members, options.spawn_rate or max(100, plan.members / 20)
     # Locust warns of more than 100 users a second; ours only knock, a few at a time, and wait.

@@ -267,7 +267,7 @@ def _reasons(figures: Mapping[str, float], health: Health) -> Iterator[str]:
         yield f"{_members(failed)} failed to enter{_why(health.failures)}; every planned member has to be in."
     away = _count(figures, "away")
     if away:
-        yield f"{_members(away)} were cut off and not back at the end{_why(health.drops | health.failures)}."
+        yield f"Cut off, and not back at the end: {_members(away)}{_why(health.drops | health.failures)}."
     yield from _unfit_account(figures)
     yield from _unfit_load(figures)
     yield from _unfit_generator(figures, health)

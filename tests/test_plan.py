@@ -39,25 +39,28 @@ PLAN = read()
 
 def test_without_options_it_is_the_steady_scenario() -> None:
     """Every figure of it."""
-    assert Plan(
-        scenario="steady",
-        members=500,
-        rooms=1,
-        senders=8,
-        rate=20.0,
-        arrivals="constant",
-        text_bytes=100,
-        warmup_s=2.0,
-        duration_s=20.0,
-        drain_s=10.0,
-        churn=0.0,
-        stuck=0,
-        slo="missing==0",
-        adapter="chatroom",
-        room="load",
-        is_insecure=False,
-        seed=0,
-    ) == PLAN
+    assert (
+        Plan(
+            scenario="steady",
+            members=500,
+            rooms=1,
+            senders=8,
+            rate=20.0,
+            arrivals="constant",
+            text_bytes=100,
+            warmup_s=2.0,
+            duration_s=20.0,
+            drain_s=10.0,
+            churn=0.0,
+            stuck=0,
+            slo="missing==0",
+            adapter="chatroom",
+            room="load",
+            is_insecure=False,
+            seed=0,
+        )
+        == PLAN
+    )
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -207,7 +207,7 @@ def test_members_who_did_not_come_back_are_a_reason() -> None:
     """The server threw them out and was gone."""
     verdict = judged(away=2, health=Health(20, drops={"closed": 2}, failures={"Connection refused": 9}))
     assert verdict.exit_code == INVALID
-    assert verdict.reasons == ["2 members were cut off and not back at the end (9 × Connection refused; 2 × closed)."]
+    assert verdict.reasons == ["Cut off, and not back at the end: 2 members (9 × Connection refused; 2 × closed)."]
 
 
 def test_invalid_is_4_and_outranks_everything() -> None:

@@ -52,7 +52,8 @@ class Chatroom(Adapter):
         if payload.startswith(b'{"type":"welcome"'):
             frame = self._decode(payload)
             # What a newcomer is shown up to `head` was said before he was in; one who resumes has to get it.
-            return {"epoch": frame.epoch} if frame.resumed else {"epoch": frame.epoch, "after": str(frame.head)}
+            after = {} if frame.resumed == "whole" else {"after": str(frame.head)}
+            return {"epoch": frame.epoch, **after}
         seq = EVENT_SEQ.search(payload, 0, 80)
         return {"after": seq[1].decode()} if seq and payload.startswith(b'{"type":"message"') else {}
 
