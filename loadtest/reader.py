@@ -54,6 +54,7 @@ class Reader:
         self._chunks = Chunks(run, text_bytes, adapter, rooms)
         self._members: dict[int, Member] = {}
         self._touched: list[Chunk] = []
+        self._latest = b"", Chunk()
         self.speakers = Speakers(run, text_bytes, adapter, rooms, self.send)
         self._timer = Timer()
         self._epoll = epoll()
@@ -184,11 +185,14 @@ class Reader:
         tally.chunks += 1
         if member.rest:
             data = member.rest + data
-        chunk = self._chunks.memo.get(data)
-        if chunk is None:
-            chunk = self._chunks.understand(data, now_ns)
-        else:
+        if data == self._latest[0]:  # most members get what the one before got, and comparing is cheaper than hashing
+            chunk = self._latest[1]
             tally.memo_hits += 1
+        else:
+            known = self._chunks.memo.get(data)
+            tally.memo_hits += known is not None
+            chunk = known or self._chunks.understand(data, now_ns)
+            self._latest = data, chunk
         member.rest = chunk.rest
         at_ns = now_ns
         if ancillary and self._can_stamp:

@@ -7,6 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -57,6 +58,18 @@ class Watch:
 def _listener(port: int) -> psutil.Process | None:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,) and connection.pid:
-                return psutil.Process(connection.pid)
+            if _is_listening(connection, port) and connection.pid:
+                return _eldest(psutil.Process(connection.pid), port)
     return None
+
+
+def _eldest(process: psutil.Process, port: int) -> psutil.Process:
+    """Return the one who opened the socket, of all who have inherited it from each other."""
+    with contextlib.suppress(psutil.Error):
+        while (parent := process.parent()) and any(_is_listening(one, port) for one in parent.net_connections("tcp")):
+            process = parent
+    return process
+
+
+def _is_listening(connection: Any, port: int) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,))
