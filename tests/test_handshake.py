@@ -99,7 +99,9 @@ def heard(sock: Any, size: int) -> bytes:
     sock.settimeout(DEADLINE_S)
     data = b""
     while len(data) < size:
-        data += sock.recv(size - len(data))
+        more = sock.recv(size - len(data))
+        assert more, f"the connection ended after {data!r}"
+        data += more
     return data
 
 

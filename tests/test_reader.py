@@ -457,12 +457,12 @@ def test_an_account_may_begin_within_a_read() -> None:
 
         stranger.on_notice = enter
         history = hall.say()
-        welcome = frame(b'{"type":"welcome","epoch":"e1"}')
+        welcome = frame(b'{"type":"welcome","epoch":"e1","head":7}')
         hall.tell(welcome + history, 1)
         assert hall.received() == [0, 0]
         hall.tell(said[0])
         assert hall.received() == [1, 1]
-        assert stranger.standing == {"epoch": "e1"}
+        assert stranger.standing == {"epoch": "e1", "after": "7"}
 
 
 def test_one_who_leaves_is_credited_with_what_was_sent_before(hall: Hall) -> None:

@@ -1,18 +1,18 @@
 """The run on locust's page: the tab, the live page beside it, and what looking on costs."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-os.environ.setdefault("LOCUST_SKIP_MONKEY_PATCH", "1")  # else importing locust changes every other test's process
-
 import pytest
 from flask.testing import FlaskClient
-from locust import User
-from locust.argument_parser import parse_options
-from locust.env import Environment
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")  # else importing locust changes every other test's process
+    from locust import User
+    from locust.argument_parser import parse_options
+    from locust.env import Environment
 
 from loadtest import web
 from loadtest.histogram import Histogram
