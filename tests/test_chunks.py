@@ -10,7 +10,7 @@ from loadtest import chunks
 from loadtest.account import Ledger, Message, Room
 from loadtest.adapters import Adapter, Notice, load
 from loadtest.chunks import Chunk, Chunks, runs_of, wire_bytes
-from loadtest.frames import CLOSE, CONTINUATION, PING, TEXT, Frame, parse
+from loadtest.frames import CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, parse
 from loadtest.tag import MIN_TEXT_BYTES, Tag, make_text
 
 quick = settings(deadline=None, database=None, max_examples=60)
@@ -104,6 +104,12 @@ def test_every_single_cut_leaves_the_same_messages() -> None:
         assert behind.rest == b""
 
 
+def test_a_pong_is_not_answered() -> None:
+    """It is an answer itself."""
+    chunk = understood(said(0) + frame(b"x", PONG))
+    assert (chunk.pings, chunk.size, chunk.rest) == ([], 1, b"")
+
+
 def test_a_message_in_fragments_is_read_from_its_start_when_it_is_whole() -> None:
     """Until then all of it is the rest, even a ping in between."""
     head = frame(text_of(0)[:9], is_last=False) + frame(b"in between", PING)
@@ -135,7 +141,7 @@ def test_a_chunk_of_messages_alone_is_plain() -> None:
         said(0) + said(0),
         said(0) + said(2),
         said(1) + said(0),
-        said(0) + said(0, room=1),
+        said(0) + said(1, room=1),
         said(0) + frame(b"", PING),
         said(0) + frame(text_of(1)[:-1]),
         said(0) + frame(b"", CLOSE),

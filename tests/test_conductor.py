@@ -188,7 +188,7 @@ def test_a_run_is_put_together_of_all_players() -> None:
     """Each with his clock, in their order."""
     stage = Stage("b", "a")
     run = led(stage)
-    assert run.workers == {"a": "t", "b": "t"}
+    assert list(run.workers.items()) == [("a", "t"), ("b", "t")]
     assert stage.conductor.run is run
     ended(run)
     assert run.total.had_to_get == 12
@@ -201,6 +201,19 @@ def test_a_player_who_falls_silent_does_not_keep_the_run_from_ending(stage: Stag
     run = ended(led(stage))
     assert run.judged.is_valid is (word == STOP)
     assert stage.words == [WHO, START, STOP, DRAIN]
+
+
+def test_a_player_s_last_word_is_waited_for(stage: Stage) -> None:
+    """He may need the whole drain for it."""
+    stage.silent.add(DRAIN)
+    run = led(stage)
+    with gevent.Timeout(DEADLINE_S):
+        while DRAIN not in stage.words:
+            gevent.sleep(0.001)
+    gevent.sleep(0.01)
+    stage.silent.clear()
+    stage.send_message(DRAIN, {})
+    assert ended(run).judged.is_valid
 
 
 def test_what_somebody_says_who_does_not_play_is_not_counted(stage: Stage) -> None:

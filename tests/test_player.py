@@ -109,11 +109,15 @@ def test_reports_are_numbered_and_the_last_word_counts_them(
     wire.tell(START)
     wire.tell(STOP)
     assert wire.heard(TOTALS) == [{"player": "b", "totals": {"1/0": [0, []], "1/1": [0, []]}}]
+    monkeypatch.setattr(module, "REPORT_S", 3600)
+    gevent.sleep(0.02)
+    reports_before = len(wire.heard(REPORT))
     wire.tell(DRAIN, totals={"0/0": [0, []]}, drain_s=0.0)
     (final,) = wire.wait_for(FINAL)
     reports = wire.heard(REPORT)
     assert [report["number"] for report in reports] == list(range(len(reports)))
     assert (final["player"], final["reports"]) == ("b", len(reports))
+    assert len(reports) == reports_before + 1  # what happened since the last one is not lost
     assert [final[name] for name in ("incomplete", "failures", "drops", "lacks", "fault")] == [[], {}, {}, [], ""]
     assert wire.said[-1][0] == FINAL
     assert player.crowd is None

@@ -73,7 +73,7 @@ def test_its_processor_time_is_counted_since_the_last_look(
     """As a share of the time that has passed."""
     now_s, used_s = [100.0], [7.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
-    monkeypatch.setattr(psutil.Process, "cpu_times", lambda _: (used_s[0], 1.0, 99.0, 99.0))
+    monkeypatch.setattr(psutil.Process, "cpu_times", lambda _: (used_s[0], 1.0, 9 * used_s[0], 99.0))
     monkeypatch.setattr(psutil.Process, "children", lambda _, recursive: [])
     watch = Watch(f"ws://localhost:{listener.getsockname()[1]}")
     now_s[0], used_s[0] = 110.0, 9.0
@@ -105,15 +105,17 @@ def test_a_child_that_comes_later_is_found_in_time(listener: socket.socket, monk
 
 
 def test_what_is_not_here_is_not_seen(listener: socket.socket) -> None:
-    """A server elsewhere, even on the same port, and a port on which nobody listens."""
+    """A server elsewhere, even on the same port, and a port on which nobody listens, though somebody talks there."""
     port = listener.getsockname()[1]
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as other:
         free = other.getsockname()[1]
-    for url in (f"ws://chat.example:{port}", f"ws://localhost:{free}"):
-        watch = Watch(url)
-        assert math.isnan(watch.cpu())
-        assert math.isnan(watch.memory_bytes())
-        assert math.isnan(watch.memory_before_bytes)
+    with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as client:
+        talking = client.getsockname()[1]
+        for url in (f"ws://chat.example:{port}", f"ws://localhost:{free}", f"ws://localhost:{talking}"):
+            watch = Watch(url)
+            assert math.isnan(watch.cpu())
+            assert math.isnan(watch.memory_bytes())
+            assert math.isnan(watch.memory_before_bytes)
 
 
 def test_a_server_that_ends_is_not_seen_any_more() -> None:
