@@ -1,6 +1,7 @@
 # make run     the chat room, on port 8888        (make run ARGS="--port=9000")
 # make test    every test
 # make check   formatting, lint, types, layering
+# make soak    the page for ten minutes in a talkative room, and a minute in a storm: memory, tasks, input
 # make load    how far this room goes here: verdict, figures, report  (make load ARGS="--members 2000")
 # make rivals  the same plan against other servers, in turns
 # make deps    what the tests need from the system (Debian, as root)
@@ -13,13 +14,20 @@ SERVER := $(VENV)/.server-installed
 LOAD := $(VENV)/.load-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: run test check load rivals deps browser
+.PHONY: run test soak check load rivals deps browser
 
 run: $(SERVER)
 	@$(BIN)/python chatroom.py $(ARGS)
 
+# Four at once even on two cores: most tests wait for other processes. What is imported is compiled once and kept,
+# as several hundred processes import it.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(DEV) browser
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests
+
+# One after the other, on a machine that does nothing else.  SOAK_FLAT_S=600 SOAK_STORM_S=60 SOAK_VISITS=20 SOAK_REPORT=
+soak: $(DEV) browser
+	$(BIN)/python -m pytest -s tests/soak/soak_page.py
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
@@ -40,7 +48,7 @@ deps:
 browser:
 	@if command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) deps; \
-	else echo "Chromium is missing: tests/test_browser.py will be skipped; 'sudo make deps' installs it."; fi
+	else echo "Chromium is missing: the tests of the pages will be skipped; 'sudo make deps' installs it."; fi
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

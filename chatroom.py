@@ -28,8 +28,10 @@ from tornado.web import Application, HTTPError
 from tornado.websocket import WebSocketClosedError
 
 from chat import http, identity, protocol, starting
+from chat.assets import Assets
 from chat.eventlog import Draft, EventLog, LogRefused, Slice
 from chat.eventlog.sqlite import SqliteLog
+from chat.languages import BrokenTable, Languages
 from chat.limits import RateLimit
 from chat.protocol import CloseCode, ProtocolError
 from chat.room import Past, Room
@@ -404,7 +406,10 @@ class ChatApplication(Application):
             _routes(self.socket_class),
             default_handler_class=http.NotFound,
             template_path=str(http.TEMPLATES),
-            static_base=f"/static/{http.static_hash()}",
+            assets=Assets(),
+            languages=Languages(),
+            shared_origin=lambda: "",  # known once it listens
+            compress_response=True,
             cookie_secret=secret,
             trusted_origins=origins(settings),
             refusal=self.socket_class.refusal,
@@ -452,15 +457,16 @@ class ChatApplication(Application):
 
 def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
     event_log = socket_class.event_log
-    asking = {"event_log": event_log, "asks": socket_class.asks, "now_s": time.monotonic}
+    asking = {"asks": socket_class.asks, "now_s": time.monotonic}
     return [
         (r"/", http.RoomPage),
         (r"/rooms", http.RoomsPage),
         (r"/ws", socket_class),
-        (r"/api/rooms/([^/]+)/messages", http.MessagesApi, asking),
+        (r"/api/rooms/([^/]+)/messages", http.MessagesApi, {**asking, "event_log": event_log}),
+        (r"/qr\.svg", http.QrCode, asking),
         (r"/healthz", http.Health, {"event_log": event_log, "is_draining": lambda: socket_class.is_draining}),
         (r"/metrics", http.Metrics),
-        (r"/static/[0-9a-f]{12}/(.*)", http.HashedStatic, {"path": str(http.STATIC)}),
+        (r"/static/([0-9a-f]{12})/(.*)", http.StaticFile),
     ]
 
 
@@ -478,6 +484,7 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain; raises BadOption and LogRefused."""
     listeners = starting.listen(settings.port, settings.address)
     app = make_app(settings)
+    app.settings["shared_origin"] = partial(starting.shared_origin, listeners[0], settings.address)
     server = starting.BoundedHTTPServer(
         app, idle_connection_timeout=HANDSHAKE_S, body_timeout=HANDSHAKE_S, max_header_size=16384, max_body_size=65536
     )
@@ -520,7 +527,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
         asyncio.run(serve(read_settings(sys.argv[1:], os.environ)))
-    except (BadOption, LogRefused) as refusal:
+    except (BadOption, BrokenTable, LogRefused) as refusal:
         print(f"chatroom: {refusal}", file=sys.stderr)
         sys.exit(2)
 

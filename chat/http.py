@@ -1,28 +1,35 @@
-"""Plain HTTP: the pages, the static files, the history, health and metrics.
+"""Plain HTTP: the pages, the static files, QR codes, the history, health and metrics.
 
-Owns what every answer carries (security headers, readable errors, the person's cookie). Knows
-the event log but no room and no socket; whether sockets are refused it is told by a function in
-the application's settings. Invariant: no answer shows a traceback, and none is cached that
+Owns what every answer carries (security headers, readable errors, the person's cookie, his language). Knows
+the event log but no room and no socket; whether sockets are refused, and where others reach this server, it is told
+by functions in the application's settings. Invariant: no answer shows a traceback, and none is cached that
 should not be.
 """
 
-import hashlib
+import asyncio
+import functools
+import io
 import ipaddress
 import logging
 import re
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
+import segno
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.httputil import HTTPServerRequest
-from tornado.web import HTTPError, RequestHandler, StaticFileHandler
+from tornado.web import HTTPError, RequestHandler
 
 from chat import identity
+from chat.assets import Assets
 from chat.eventlog import EventLog, Slice
+from chat.languages import ENGLISH, Languages
 from chat.limits import RateLimit
 from chat.protocol import MAX_INTEGER, MAX_PAGE_EVENTS, ProtocolError
 
@@ -30,10 +37,11 @@ log = logging.getLogger("chatroom")
 
 COOKIE = "chatroom"
 COOKIE_DAYS = 400  # the longest that browsers keep one
+THEMES = ("light", "dark")  # without a choice it is the system's
+FILE_POLICY = "default-src 'none'; frame-ancestors 'self'"  # short, as a page loads dozens of files
+CODE_S = 600  # how long a browser keeps a QR code: this machine's address may change
 
-ROOT = Path(__file__).parent.parent
-TEMPLATES = ROOT / "templates"
-STATIC = ROOT / "static"
+TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
 class Refusal(NamedTuple):
@@ -58,14 +66,58 @@ class Answer(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A plain page, or JSON for programs; the exception's own words only where we wrote them."""
         error = kwargs.get("exc_info", (None, None))[1]
-        sentence = (isinstance(error, HTTPError) and error.log_message) or _phrase(status_code)
+        specific = (isinstance(error, HTTPError) and error.log_message) or None
         if isinstance(error, Unavailable):
             self.set_header("Retry-After", str(error.retry_after_s))
         if f"{self.request.path}/".startswith("/api/"):
-            self.finish({"error": sentence})
+            self.finish({"error": specific or self._sentence(ENGLISH, status_code)})
         else:
-            static = self.settings["static_base"]
-            self.render("error.html", static_base=static, status=status_code, reason=sentence)
+            language = self._language()
+            ours = specific if language == ENGLISH else None
+            self.show_page("error.html", status=status_code, reason=ours or self._sentence(language, status_code))
+
+    def show_page(self, template: str, **values: Any) -> None:
+        """A page in the person's language; its template gets what is common to all."""
+        assets, languages, language = self._assets, self._languages, self._language()
+        self.set_header("Content-Language", language)
+        self.set_header("Vary", "Accept-Language, Cookie")
+        self.render(
+            template,
+            language=language,
+            languages=languages.names,
+            t=functools.partial(languages.sentence, language),
+            words=languages.script(language),
+            theme=self._theme(),
+            static_base=assets.base,
+            modules=assets.modules,
+            **values,
+        )
+
+    @property
+    def _assets(self) -> Assets:
+        assets: Assets = self.settings["assets"]
+        return assets
+
+    @property
+    def _languages(self) -> Languages:
+        languages: Languages = self.settings["languages"]
+        return languages
+
+    # The pages write the cookies `language` and `theme` themselves: what stands in them is anybody's word.
+
+    def _language(self) -> str:
+        accepted = self.request.headers.get("Accept-Language", "")
+        return self._languages.choose(self.get_cookie("language"), accepted)
+
+    def _theme(self) -> str:
+        theme = self.get_cookie("theme") or ""
+        return theme if theme in THEMES else ""
+
+    def _sentence(self, language: str, status: int) -> str:
+        key = f"error_page.{status}"
+        if self._languages.has(key):
+            return self._languages.sentence(language, key)
+        return f"{HTTPStatus(status).phrase}."
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """One traceback for a fault of ours, nothing for a refusal."""
@@ -125,21 +177,27 @@ class Unavailable(HTTPError):
         self.retry_after_s = retry_after_s
 
 
-def _phrase(status: int) -> str:
-    return {
-        403: "This page may not be opened from there.",
-        404: "There is nothing at this address.",
-        405: "This address cannot be used that way.",
-    }.get(status, HTTPStatus(status).phrase + ".")
-
-
 def content_security_policy(host: str) -> str:
-    """Only our own files; the sockets are named, as not every browser counts them to 'self'."""
-    sockets = f" ws://{host} wss://{host}" if re.fullmatch(r"[A-Za-z0-9.:\[\]_-]+", host) else ""
+    """Only our own files and no text made into markup; the sockets are named, as not every browser counts them in."""
+    sockets = f" ws://{host} wss://{host}" if is_host(host) else ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        f"connect-src 'self'{sockets}; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        f"connect-src 'self'{sockets}; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
+
+
+def is_host(host: str) -> bool:
+    """Whether the header Host has what may stand in a policy and in a link."""
+    return re.fullmatch(r"[A-Za-z0-9.:\[\]_-]{1,255}", host) is not None
+
+
+def is_loopback(host_name: str) -> bool:
+    """Whether a host, without its port, is this machine for whoever asks."""
+    try:
+        return ipaddress.ip_address(host_name.strip("[]")).is_loopback
+    except ValueError:
+        return host_name == "localhost" or host_name.endswith(".localhost")
 
 
 # Who asks, and through what: a proxy's word counts only if the proxy is on this machine.
@@ -174,29 +232,29 @@ def _is_local_proxy(request: HTTPServerRequest) -> bool:
 
 
 class Page(Answer):
-    """A page of the room server; its template gets what is common to all."""
+    """A page for people, each of whom it lets keep his identity."""
 
-    def show(self, template: str, **values: Any) -> None:
+    def show_page(self, template: str, **values: Any) -> None:
         self.renew_cookie()
-        self.render(template, static_base=self.settings["static_base"], **values)
+        super().show_page(template, **values)
+
+    def head(self) -> None:
+        self.get()
+
+    def get(self) -> None:
+        raise NotImplementedError
 
 
 class RoomPage(Page):
-    def head(self) -> None:
-        self.get()
-
     def get(self) -> None:
         room = self.argument("room", "default")
         assert room is not None
-        self.show("room.html", room=self.room_name(room))
+        self.show_page("room.html", room=self.room_name(room), share=shared_origin(self))
 
 
 class RoomsPage(Page):
-    def head(self) -> None:
-        self.get()
-
     def get(self) -> None:
-        self.show("rooms.html")
+        self.show_page("rooms.html")
 
 
 class NotFound(Answer):
@@ -204,50 +262,61 @@ class NotFound(Answer):
         raise HTTPError(404)
 
 
-class HashedStatic(StaticFileHandler):
-    """Static files under the hash of them all, kept by browsers for ever; modules import relatively."""
+def shared_origin(handler: Answer) -> str:
+    """Where others reach this server, if the address it was asked by means another machine for each of them."""
+    if not is_loopback(handler.request.host_name):
+        return ""
+    origin: str = handler.settings["shared_origin"]()
+    return origin
 
-    def set_default_headers(self) -> None:
-        Answer.set_default_headers(self)  # type: ignore[arg-type]
-        self.clear_header("Cache-Control")
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(_phrase(status_code))
+class StaticFile(Answer):
+    """A static file, under the hash of them all, which browsers keep for ever."""
 
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        Answer.log_exception(self, typ, value, tb)  # type: ignore[arg-type]
+    def head(self, version: str, path: str) -> None:
+        self.get(version, path)
 
-    def prepare(self) -> None:
-        if "\0" in self.path_args[0]:  # no file has such a name, and asking for one is a ValueError
+    def get(self, version: str, path: str) -> None:
+        found = self._assets.files.get(path)
+        if found is None:
             raise HTTPError(404)
-
-    def set_extra_headers(self, path: str) -> None:
-        if self.request.path.startswith(self.settings["static_base"] + "/"):
-            self.set_header("Cache-Control", "public, max-age=31536000, immutable")
+        self.set_header("Content-Type", found.type)
+        self.set_header("Content-Security-Policy", FILE_POLICY)
+        is_ours = version == self._assets.version  # else it is for the page of another version
+        self.set_header("Cache-Control", "public, max-age=31536000, immutable" if is_ours else "no-cache")
+        if found.packed is not None and "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            self.set_header("Content-Encoding", "gzip")
+            self.finish(found.packed)
         else:
-            self.set_header("Cache-Control", "no-cache")  # the page of another version
-
-
-def static_hash(folder: Path = STATIC) -> str:
-    """One hash over all static files, so that a page and its modules are always of one version."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+            self.finish(found.body)
 
 
 # Programs
 
 
-class MessagesApi(Answer):
-    """`GET /api/rooms/NAME/messages`: the room's history for programs."""
+class Asked(Answer):
+    """What one person, or one address, may ask for so often only."""
 
-    def initialize(self, event_log: EventLog, asks: RateLimit, now_s: Callable[[], float]) -> None:
-        self.event_log = event_log
+    def initialize(self, asks: RateLimit, now_s: Callable[[], float]) -> None:
         self.asks = asks
         self.now_s = now_s
+
+    def refuse_if_too_often(self) -> None:
+        if wait_s := self.asks.wait_s(self._who(), self.now_s()):
+            raise Unavailable(429, "You ask too often; try again in a moment.", int(wait_s) + 1)
+
+    def _who(self) -> str:
+        """Whose asking is limited: the person's if he shows a token, else his address'."""
+        token = self.get_signed_cookie(COOKIE, max_age_days=COOKIE_DAYS)
+        return identity.person_id(token) if token else address_of(self.request)
+
+
+class MessagesApi(Asked):
+    """`GET /api/rooms/NAME/messages`: the room's history for programs."""
+
+    def initialize(self, asks: RateLimit, now_s: Callable[[], float], event_log: EventLog) -> None:  # type: ignore[override]
+        super().initialize(asks, now_s)
+        self.event_log = event_log
 
     async def get(self, name: str) -> None:
         refuse_if_closed(self)
@@ -256,14 +325,8 @@ class MessagesApi(Answer):
         limit = self.integer("limit", MAX_PAGE_EVENTS)
         if limit == 0 or (before is not None and after is not None):
             raise HTTPError(400, f"Ask with `before` or with `after`, and for 1 to {MAX_PAGE_EVENTS} messages.")
-        if wait_s := self.asks.wait_s(self._who(), self.now_s()):
-            raise Unavailable(429, "You ask too often; try again in a moment.", int(wait_s) + 1)
+        self.refuse_if_too_often()
         await self._answer(room, before, after, limit or 50)
-
-    def _who(self) -> str:
-        """Whose asking is limited: the person's if he shows a token, else his address'."""
-        token = self.get_signed_cookie(COOKIE, max_age_days=COOKIE_DAYS)
-        return identity.person_id(token) if token else address_of(self.request)
 
     async def _answer(self, room: str, before: int | None, after: int | None, limit: int) -> None:
         found: Slice
@@ -287,6 +350,46 @@ def refuse_if_closed(handler: Answer) -> None:
     refusal: Refusal | None = handler.settings["refusal"](handler.request)
     if refusal is not None:
         raise Unavailable(refusal.status, refusal.sentence, refusal.retry_after_s)
+
+
+class QrCode(Asked):
+    """`GET /qr.svg?room=NAME`: the link to a room for the camera of a phone."""
+
+    # Drawing takes 5 to 130 ms, by the length of the link: not on the loop, and one at a time.
+    drawing = ThreadPoolExecutor(1, "qr")
+
+    async def head(self) -> None:
+        await self.get()
+
+    async def get(self) -> None:
+        room = self.room_name(self.argument("room", "default") or "")
+        link = f"{self._origin()}/?room={quote(room, safe=UNQUOTED)}"
+        self.refuse_if_too_often()
+        code = await asyncio.get_running_loop().run_in_executor(self.drawing, qr_code, link)
+        self.set_header("Content-Type", "image/svg+xml")
+        self.set_header("Cache-Control", f"private, max-age={CODE_S}")
+        self.finish(code)
+
+    def _origin(self) -> str:
+        """Where the room is: where it was asked for, or with `share=1` where others reach it."""
+        if self.argument("share") == "1" and (shared := shared_origin(self)):
+            return shared
+        if not is_host(self.request.host):
+            raise HTTPError(400, "This host cannot stand in a link.")
+        return f"{'https' if is_https(self.request) else 'http'}://{self.request.host}"
+
+
+UNQUOTED = "!*'()"  # what encodeURIComponent leaves besides what `quote` does: pages write the link so
+
+
+@functools.lru_cache(64)
+def qr_code(link: str) -> bytes:
+    """The SVG, black on white whatever the page's colours: cameras want it so."""
+    file = io.BytesIO()
+    colours = {"dark": "#000", "light": "#fff"}
+    bare = {"xmldecl": False, "nl": False, "omitsize": True, "svgclass": None, "lineclass": None}
+    segno.make_qr(link).save(file, kind="svg", border=4, **colours, **bare)
+    return file.getvalue()
 
 
 class Health(Answer):

@@ -137,21 +137,27 @@ def greeting(listener: socket.socket, address: str, database: str) -> str:
     here = "localhost" if address in ("", "0.0.0.0", "::") else address
     return (
         "Chatroom is running; stop it with Ctrl-C.\n\n"
-        f"  open here   {_url(here, port)}\n"
-        f"  share       {_share(listener, address, port)}\n"
+        f"  open here   {_origin(here, port)}/\n"
+        f"  share       {_share(listener, address)}\n"
         f"  database    {'none: nothing is kept' if database == ':memory:' else Path(database).absolute()}\n"
     )
 
 
-def _share(listener: socket.socket, address: str, port: int) -> str:
-    if ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
-        return "(only this machine can reach it)"
-    where = _own_address() if address in ("", "0.0.0.0", "::") else address
-    return f"{_url(where, port)}   (anyone who reaches this address can enter)"
+def shared_origin(listener: socket.socket, address: str) -> str:
+    """Where others reach this server, as http://host:port; "" if only this machine can."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_loopback:
+        return ""
+    return _origin(_own_address() if address in ("", "0.0.0.0", "::") else address, port)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+def _share(listener: socket.socket, address: str) -> str:
+    origin = shared_origin(listener, address)
+    return f"{origin}/   (anyone who reaches this address can enter)" if origin else "(only this machine can reach it)"
+
+
+def _origin(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _own_address() -> str:

@@ -1,53 +1,120 @@
 /*
- * What a screen reader says by itself: one polite region, at most one announcement in PAUSE_MS.
+ * What a screen reader says by itself: one polite region that changes at most once in PAUSE_MS.
  *
- * A single message is read out, a burst is summed up: in a fast room nobody can listen to everything.
+ * What is for me is read out before all else, then what the page has to note. Other messages are read out while they
+ * come singly and summed up in a burst: in a fast room nobody can listen to everything. While nobody could hear it
+ * (a hidden tab; a dialog, which silences the page behind it) everything waits, and is summed up then.
  * The log itself is aria-live=off and can be read at leisure. Knows no connection and no timeline.
  */
 
-import { counted } from "./words.js";
+import { t } from "./words.js";
 
 const PAUSE_MS = 3000;
+const READ_OUT = 3; // of what is for me, and of the notes: the newest
+const EAR_LENGTH = 200; // nobody listens to more of a text before knowing whether he wants it
 
 export class Announcer {
   #region;
   #notes = [];
-  #messages = [];
+  #forMe = [];
+  #forMeCount = 0;
+  #last = null;
+  #count = 0;
   #timer = null;
   #saidAt = -PAUSE_MS;
 
-  constructor(region) {
+  /** Speaks through `region`, an empty aria-live element, until `signal` aborts. */
+  constructor(region, { signal } = {}) {
     this.#region = region;
+    document.addEventListener("visibilitychange", () => this.#schedule(), { signal });
+    // A dialog's close event does not bubble.
+    document.addEventListener("close", () => this.#schedule(), { signal, capture: true });
+    signal?.addEventListener("abort", () => this.#forget());
   }
 
-  /** Something about the room or the connection. */
+  // Actions
+
+  /** Something about the room or the line; what is said already and not yet heard is not said twice. */
   note(sentence) {
-    this.#notes.push(sentence);
+    this.#notes = [...this.#notes.filter((earlier) => earlier !== sentence), sentence].slice(-READ_OUT);
     this.#schedule();
   }
 
-  /** A message of somebody else. */
-  message({ by, text }) {
-    this.#messages.push(`${by.name}: ${text}`);
+  /** A message of somebody else; `isForMe` if it mentions me or replies to me. */
+  message(event, isForMe = false) {
+    if (isForMe) this.#addForMe(event);
+    else this.#addOther(event);
     this.#schedule();
   }
 
   // Internal
 
+  #addForMe(event) {
+    this.#forMe = [...this.#forMe, event].slice(-READ_OUT);
+    this.#forMeCount += 1;
+  }
+
+  #addOther(event) {
+    this.#last = event;
+    this.#count += 1;
+  }
+
   #schedule() {
-    this.#timer ??= setTimeout(() => this.#say(), Math.max(0, this.#saidAt + PAUSE_MS - performance.now()));
+    if (this.#timer || !this.#hasNews || !isHeard()) return;
+    this.#timer = setTimeout(() => this.#onTime(), Math.max(0, this.#saidAt + PAUSE_MS - performance.now()));
   }
 
-  #say() {
-    this.#region.textContent = [...this.#notes, ...this.#summary()].join(" ");
-    this.#notes = [];
-    this.#messages = [];
+  get #hasNews() {
+    return this.#notes.length + this.#forMeCount + this.#count > 0;
+  }
+
+  #onTime() {
     this.#timer = null;
-    this.#saidAt = performance.now();
+    if (isHeard()) this.#say();
   }
 
-  #summary() {
-    if (this.#messages.length <= 1) return this.#messages;
-    return [`${counted(this.#messages.length, "new message")}. The last one, ${this.#messages.at(-1)}`];
+  // New elements, even for the same words: a screen reader passes over a text that did not change.
+  #say() {
+    this.#region.replaceChildren(...this.#sentences().map(line));
+    this.#saidAt = performance.now();
+    this.#forget();
   }
+
+  #sentences() {
+    const forMe = this.#forMe.map((event) => spoken("announce.for_you", event));
+    const more = this.#forMeCount - forMe.length;
+    if (more > 0) forMe.push(t("announce.more_for_you", { n: more }));
+    return [...forMe, ...this.#notes, ...this.#others()];
+  }
+
+  #others() {
+    if (this.#count === 0) return [];
+    const last = spoken("announce.message", this.#last);
+    return [this.#count === 1 ? last : t("announce.burst", { n: this.#count, last })];
+  }
+
+  #forget() {
+    clearTimeout(this.#timer);
+    this.#timer = this.#last = null;
+    this.#notes = [];
+    this.#forMe = [];
+    this.#forMeCount = this.#count = 0;
+  }
+}
+
+const isHeard = () => !document.hidden && !document.querySelector("dialog:modal");
+
+const spoken = (key, { by, text }) => t(key, { name: by.name, text: clipped(text) });
+
+function clipped(text) {
+  // A sign has two UTF-16 units at most: this much of a long text is enough to know.
+  const signs = [...text.slice(0, 2 * (EAR_LENGTH + 1))];
+  return signs.length > EAR_LENGTH ? `${signs.slice(0, EAR_LENGTH).join("")}…` : text;
+}
+
+// A line of its own makes a pause between two sentences, whether or not people end theirs with a full stop.
+function line(sentence) {
+  const node = document.createElement("div");
+  node.textContent = sentence;
+  return node;
 }

@@ -1,259 +1,105 @@
 /*
- * Joins the parts of the room's page.
+ * The room's page: goes from room to room without leaving it.
  *
- * Each frame the server sends goes to the parts that care for it (FRAMES), each thing the person does becomes a frame.
- * Holds no state of its own but the wished name and who was told what about it.
+ * Owns which room is open and the address that says so, and the parts that outlive a visit: the dialogs and the keys.
  */
 
-import { Announcer } from "./announcer.js";
-import { Composer } from "./composer.js";
-import { askWhyRefused, Connection } from "./connection.js";
 import { byId, setText } from "./dom.js";
+import { Jump } from "./jump.js";
+import { Keys } from "./keys.js";
+import { Looks } from "./looks.js";
 import { Naming } from "./naming.js";
-import { newClientId, Outbox } from "./outbox.js";
-import { Panel } from "./panel.js";
-import { CROWD, Roster, Writers } from "./people.js";
-import { renamedSentence } from "./rows.js";
-import { setUpSharing } from "./sharing.js";
-import { Signs } from "./signs.js";
-import { keepWishedName, rememberRoom, wishedName } from "./storage.js";
-import { Timeline } from "./timeline.js";
-import { View } from "./view.js";
-import { isolated } from "./words.js";
+import { linkTo, Sharing } from "./sharing.js";
+import { Switcher } from "./switcher.js";
+import { Visit } from "./visit.js";
+import { speak } from "./words.js";
 
-const GAP_PAGE = 200;
-const WRITERS_LOOK_MS = 1000;
-const ROSTER_PAUSE_MS = 2000;
+speak(document.documentElement.lang, JSON.parse(byId("words").textContent));
 
-const room = document.body.dataset.room;
-let wish = wishedName();
-let toldName = null;
-let rosterTimer = null;
+let { room } = document.body.dataset;
+let visit = null;
 
-const timeline = new Timeline();
-const roster = new Roster();
-const writers = new Writers();
-const announcer = new Announcer(byId("announcer"));
 const naming = new Naming();
-const signs = new Signs({ room, announcer, onRetry: () => connection.retryNow() });
-const connection = new Connection({ address, onFrame, onState, whyRefused: () => askWhyRefused(room) });
-const outbox = new Outbox({ send: (say) => connection.send(say), onFate });
-const panel = new Panel(roster, (question) => connection.ask({ type: "people", ...question }));
-const composer = new Composer({ onText: say, onTyping: () => connection.tell({ type: "typing" }) });
-const view = new View(timeline, { older, fill, retry, discard, unseen: (n) => signs.unseen(n) });
+const sharing = new Sharing();
+const jump = new Jump({ onDay: (at) => visit.goToMoment(at) });
+const switcher = new Switcher({ current: () => room, open: (name) => go(name) });
+const keys = new Keys([
+  { keys: "Enter", what: "keys.send" },
+  { keys: "Shift+Enter", what: "keys.new_line" },
+  { keys: "/", what: "keys.write", act: () => visit.write() },
+  { keys: "ArrowUp", what: "keys.previous_message" },
+  { keys: "ArrowDown", what: "keys.next_message" },
+  { keys: "R", what: "keys.reply" },
+  { keys: "C", what: "keys.copy" },
+  { keys: "L", what: "keys.link" },
+  { keys: "Escape", what: "keys.leave" },
+  { keys: "Alt+End", what: "keys.newest", act: () => visit.toNewest() },
+  { keys: "Alt+D", what: "keys.date", act: () => jump.show() },
+  { keys: "Alt+P", what: "keys.people", act: () => visit.togglePeople() },
+  { keys: "Mod+K", what: "keys.rooms", act: () => switcher.show() },
+  { keys: "Alt+ArrowUp", what: "keys.previous_room", act: () => goBeside(-1) },
+  { keys: "Alt+ArrowDown", what: "keys.next_room", act: () => goBeside(1) },
+]);
+new Looks({ onDate: () => jump.show(), onKeys: () => keys.show() });
 
-// The line
+// From room to room
 
-/** The socket's address: the room, the wished name, and where to resume. */
-function address() {
-  const url = new URL("/ws", location);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  const question = { room, ...(wish && { name: wish }), ...timeline.cursor };
-  for (const [key, value] of Object.entries(question)) url.searchParams.set(key, value);
-  return url.href;
+/** Goes to another room, or to a message (`target`: its seq) in this one; the way back leads here. */
+function go(name, target = null) {
+  history.pushState(null, "", linkTo(name, target ?? undefined));
+  enter(name, target);
 }
 
-function onState(state) {
-  signs.onState(state);
-  if (state.phase === "open") return;
-  outbox.lineLost();
-  timeline.lineLost();
+function goBeside(step) {
+  const name = switcher.neighbour(step);
+  if (name !== null) go(name);
 }
 
-// What the server says
-
-const FRAMES = {
-  welcome: onWelcome,
-  presence: onPresence,
-  you: onYou,
-  ack: onAck,
-  typing: onTyping,
-  status: onStatus,
-  error: onError,
-};
-
-function onFrame(frame) {
-  // An event is known by its place in the log, whatever its type: later kinds must not make holes.
-  if ("seq" in frame && "at" in frame) onEvent(frame);
-  else FRAMES[frame.type]?.(frame);
-  view.schedule();
-}
-
-function onWelcome(welcome) {
-  if (timeline.enter(welcome)) timeline.notice("note", ["The server's log was replaced. What stood here before is gone."]);
-  if (!welcome.resumed || welcome.resumed === "reset") view.seen(welcome.head);
-  composer.limit = welcome.limits.text;
-  signs.storing = true;
-  outbox.lineOpened();
-  view.lineOpened();
-  roster.enter(welcome.present);
-  onYou(welcome.you);
-  learnRoster();
-  panel.reload();
-}
-
-function onEvent(event) {
-  timeline.merge([event]);
-  if (event.type !== "message") return;
-  writers.stopped(event.by.id);
-  showWriters();
-  if (event.seq > timeline.enteredHead && !timeline.isMine(event)) announcer.message(event);
-}
-
-function onTyping({ by }) {
-  writers.onTyping(by);
-  showWriters();
-}
-
-function onAck(ack) {
-  timeline.onAck(ack);
-  outbox.onAck(ack);
-}
-
-function onStatus({ storing }) {
-  signs.storing = storing;
-  if (storing) outbox.storingAgain();
-}
-
-function onError(error) {
-  if (error.client_id) outbox.onError(error);
-  else if (error.code === "bad_name") onBadName(error);
-  else signs.note(error.message);
-}
-
-// Who is here
-
-function onPresence(presence) {
-  const { came, went, renamed } = roster.change(presence);
-  const changes = [...came.map(as(true)), ...went.map(as(false))].filter(({ id }) => id !== timeline.you.id);
-  if (changes.length) timeline.notice("presence", changes);
-  const others = renamed.filter(({ id }) => id !== timeline.you.id);
-  if (others.length) timeline.notice("note", others.map(({ before, after }) => renamedSentence(before, after)));
-  went.forEach(({ id }) => writers.stopped(id));
-  if (!roster.isWhole && !roster.isCrowd) learnRosterSoon();
-  panel.refresh();
-}
-
-const as = (came) => ({ id, name }) => ({ id, name, came });
-
-async function learnRoster() {
-  if (roster.isCrowd) return;
-  const answer = await connection.ask({ type: "people", limit: CROWD }).catch(() => null);
-  if (answer) roster.replace(answer);
-  panel.refresh();
-}
-
-function learnRosterSoon() {
-  rosterTimer ??= setTimeout(() => {
-    rosterTimer = null;
-    learnRoster();
-  }, ROSTER_PAUSE_MS);
-}
-
-function showWriters() {
-  signs.writing(writers.names());
-}
-
-// My name
-
-function onYou({ id, name }) {
-  // Another tab of the same person may have asked for this name.
-  wish = wishedName() ?? wish;
-  timeline.you = { id, name };
-  panel.you = id;
-  setText(byId("my-name"), name);
-  byId("me").disabled = false;
-  tellIfOther(name);
-}
-
-/** Says once that the name is not the wished one. */
-function tellIfOther(name) {
-  const asked = wish?.normalize("NFKC");
-  if (asked && asked !== name && toldName !== name) {
-    const why = name.startsWith(asked) ? "was taken here" : "cannot be used here";
-    signs.note(`${isolated(asked)} ${why}, you are ${isolated(name)}.`);
+function enter(name, target) {
+  if (visit && name === room) {
+    if (target !== null) visit.goTo(target);
+    return;
   }
-  toldName = name;
+  visit?.leave();
+  room = name;
+  showName();
+  visit = new Visit({ room, target, naming });
 }
 
-function onBadName({ message }) {
-  want(timeline.you.name);
-  changeName(message);
+function showName() {
+  const heading = byId("room-name");
+  heading.title = room;
+  setText(heading.firstElementChild, room);
 }
 
-function want(name) {
-  wish = name;
-  toldName = null;
-  keepWishedName(name);
+/** The room and the message that an address of this page names; null for any other address. */
+function placeAt(address) {
+  const url = new URL(address, location);
+  if (url.origin !== location.origin || url.pathname !== "/") return null;
+  const seq = /^#([1-9]\d{0,15})$/.exec(url.hash)?.[1];
+  return { name: url.searchParams.get("room") ?? "default", target: seq ? Number(seq) : null };
 }
 
-async function changeName(problem) {
-  const name = await naming.askAnother(timeline.you.name, problem);
-  if (name === null) return;
-  want(name);
-  connection.send({ type: "rename", name });
+function onAddress() {
+  const { name, target } = placeAt(location);
+  enter(name, target);
 }
 
-// What I do
-
-function say(text) {
-  const client_id = newClientId();
-  timeline.say(client_id, text);
-  outbox.say(client_id, text);
-  view.follow();
-}
-
-function onFate(client_id, state, detail) {
-  timeline.settle(client_id, state, detail);
-  if (state === "failed") announcer.note("A message was not sent.");
-  view.schedule();
-}
-
-function retry(client_id) {
-  const { text } = timeline.find(client_id);
-  discard(client_id);
-  say(text);
-}
-
-function discard(client_id) {
-  timeline.discard(client_id);
-  outbox.discard(client_id);
-  view.schedule();
-}
-
-/** Fetches the messages before the oldest held; false if that did not work. */
-async function older() {
-  const page = await connection.ask({ type: "history", before: timeline.oldest }).catch(sayWhy);
-  if (page) timeline.mergeOlder(page);
-  return Boolean(page);
-}
-
-/** Fetches what follows the near side of a gap, so that one reads on where one stopped. */
-async function fill({ after, before }) {
-  const limit = Math.min(GAP_PAGE, before - after - 1);
-  const page = await connection.ask({ type: "history", after, limit }).catch(sayWhy);
-  if (page) timeline.merge(page.events);
-}
-
-function sayWhy(error) {
-  signs.note(error.message);
+/** A link to a room that somebody wrote is gone to without a reload. */
+function onLink(event) {
+  const link = event.target.closest("a[href]");
+  const place = link && placeAt(link.href);
+  if (!place || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  go(place.name, place.target);
 }
 
 // Beginning
 
-async function begin() {
-  rememberRoom(room);
-  if (wish === null) {
-    wish = await naming.askNewcomer();
-    keepWishedName(wish);
-  }
-  connection.open();
-  composer.focus();
-}
+byId("rooms-toggle").addEventListener("click", () => switcher.show());
+byId("share").addEventListener("click", () => sharing.open(room));
+byId("me").addEventListener("click", () => visit.changeName());
+byId("rows").addEventListener("click", onLink);
+window.addEventListener("popstate", onAddress);
 
-setUpSharing(room);
-byId("me").addEventListener("click", () => changeName());
-setInterval(showWriters, WRITERS_LOOK_MS);
-window.addEventListener("online", () => connection.probe());
-document.addEventListener("visibilitychange", () => document.hidden || connection.probe());
-begin();
+naming.known().then(() => enter(room, placeAt(location).target));

@@ -1,19 +1,32 @@
 /*
  * The line to the server.
  *
- * Owns the WebSocket, how long to stay away after it is lost, when to come back, and questions that wait for an answer.
- * Every frame heard is handed on. Knows no DOM and no message: where to resume stands in the address it is given.
+ * Owns the WebSocket, how long to stay away after it is lost, when to come back, whether it is alive, and questions that
+ * wait for an answer. Every other frame heard is handed on.
+ * Knows no DOM and no message: where to resume stands in the address it is given.
  */
+
+import { sentenceOf, t } from "./words.js";
+import { heard } from "./wire.js";
 
 const SUBPROTOCOL = "chatroom.v1";
 const BACKOFF_BASE_MS = 1000;
 const BACKOFF_CAP_MS = 30_000;
+const LONGEST_BIDDEN_S = 3600; // whatever a server asks for, a page comes back within the hour
 const STEADY_MS = 10_000; // a line that stood this long was a good one: the next loss starts with a short wait
 const WELCOME_MS = 12_000; // the server itself drops a handshake after 10 s
+const SLOW_MS = 3000; // an attempt older than this may have begun on a network that is gone
 const SILENCE_MS = 15_000; // no frame this long after we asked for one: the line is dead, though nobody said so
-const POLICY = 1008; // the one close code after which a client must stay away
+const PROBE_MS = 5000; // the same, where somebody looks at the page and waits
+const QUIET_MS = 30_000; // so long to twice as long without a frame: the server's pings are hidden from a page, so it asks
+const ANSWER_MS = 20_000; // a line may live and yet a question be forgotten
+const WHY_MS = 8000;
 
-const askedToWait = (status) => status === 429 || status === 503;
+const NO_CLOSE_FRAME = 1006;
+const POLICY = 1008; // the one close code after which a client must stay away
+const TRY_LATER = 1013;
+
+const ANSWERS = { history: "page", people: "people" };
 
 /** A random wait up to a bound that doubles: a crowd that lost its server at once does not come back at once. */
 export function backoff_ms(attempt, random = Math.random) {
@@ -22,16 +35,22 @@ export function backoff_ms(attempt, random = Math.random) {
 
 /**
  * Why a handshake was refused: a browser hides that, so the room's HTTP address is asked, which answers alike.
- * Resolves to `{status, retry_after, reason}`, or null if nothing answers at all.
+ * Resolves to `{status, retry_after}` with the wait in seconds, or null if nothing answers at all.
  */
 export async function askWhyRefused(room) {
   try {
-    const answer = await fetch(`/api/rooms/${encodeURIComponent(room)}/messages?limit=1`, { cache: "no-store" });
-    const said = answer.ok ? null : await answer.json().catch(() => null);
-    return { status: answer.status, retry_after: Number(answer.headers.get("Retry-After")) || 0, reason: said?.error };
+    const address = `/api/rooms/${encodeURIComponent(room)}/messages?limit=1`;
+    const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(WHY_MS) });
+    return { status: answer.status, retry_after: seconds(answer.headers.get("Retry-After")) };
   } catch {
     return null;
   }
+}
+
+/** The seconds that a `Retry-After` means: it is a number of them, or a date; 0 if it is missing or neither. */
+export function seconds(retry_after, now = Date.now()) {
+  const wait_s = /^\d+$/.test(retry_after) ? Number(retry_after) : (Date.parse(retry_after) - now) / 1000;
+  return Math.max(0, wait_s) || 0;
 }
 
 export class Connection {
@@ -39,36 +58,47 @@ export class Connection {
   #onFrame;
   #onState;
   #whyRefused;
+  #signal;
   #socket = null;
   #state = { phase: "new" };
-  #attempt = 0;
+  #failures = 0; // since a line stood for a while
+  #attempts = 0;
+  #startedAt = 0;
   #openedAt = 0;
   #retry_after = 0;
   #comeBack = null;
-  #deadline = null;
+  #watch = null;
+  #isSignDue = false;
   #questions = new Map();
   #lastRef = 0;
 
   /**
    * `address()` gives the URL for each attempt; `onState` hears `{phase}`: "connecting", "open", "away" (with `until`,
    * `why`, and `bidden` if the server set the wait) or "ended" (with `why`; it will not come back by itself).
+   * `why` is "lost", "unreachable", "full" or "blocked" while away, and a sentence at the end.
+   * Once `signal` aborts nothing is heard any more, and what was asked fails with its reason.
    */
-  constructor({ address, onFrame, onState, whyRefused }) {
+  constructor({ address, onFrame, onState, whyRefused, signal }) {
     this.#address = address;
     this.#onFrame = onFrame;
     this.#onState = onState;
     this.#whyRefused = whyRefused;
+    this.#signal = signal;
+    signal?.addEventListener("abort", () => this.#leaveForGood());
   }
 
   // Lifecycle
 
   open() {
+    if (this.#signal?.aborted) return;
     this.#leave();
+    this.#attempts += 1;
+    this.#startedAt = Date.now();
     this.#become({ phase: "connecting" });
     const socket = new WebSocket(this.#address(), [SUBPROTOCOL]);
     let isAccepted = false;
     socket.onopen = () => { isAccepted = true; };
-    socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
+    socket.onmessage = ({ data }) => this.#hear(data);
     socket.onclose = ({ code }) => (isAccepted ? this.#lost(code) : this.#refused());
     this.#socket = socket;
     this.#expectWithin(WELCOME_MS);
@@ -76,13 +106,15 @@ export class Connection {
 
   /** Comes back at once, unless the server itself asked for the wait. */
   retryNow() {
-    if (this.#state.phase === "away" && !this.#state.bidden) this.open();
+    const { phase, bidden } = this.#state;
+    if ((phase === "away" && !bidden) || (phase === "connecting" && this.#isStuck)) this.open();
   }
 
-  /** A laptop that slept may hold a line that is long dead: asks for a sign of life. */
+  /** For when the tab or the network comes back: the line may be long dead, so it is asked for a sign of life. */
   probe() {
-    if (this.#state.phase === "open") this.ask({ type: "people", limit: 1 }).catch(() => {});
-    else this.retryNow();
+    if (!this.isOpen) return this.retryNow();
+    this.ask({ type: "people", limit: 1 }).catch(() => {});
+    this.#expectWithin(PROBE_MS);
   }
 
   // Actions
@@ -94,7 +126,7 @@ export class Connection {
   /** Sends a frame that is answered; false if there is no line to send it on. */
   send(frame) {
     if (!this.tell(frame)) return false;
-    if (!this.#deadline) this.#expectWithin(SILENCE_MS);
+    if (!this.#isSignDue) this.#expectWithin(SILENCE_MS);
     return true;
   }
 
@@ -105,13 +137,16 @@ export class Connection {
     return true;
   }
 
-  /** Sends a question and resolves to its answer; one refused for haste is asked again when its time has come. */
+  /**
+   * Sends a question and resolves to its answer; one refused for haste is asked again when its time has come.
+   * An error's `message` is a sentence for people, its `code` the server's.
+   */
   ask(question) {
     this.#lastRef += 1;
     const frame = { ...question, ref: `r${this.#lastRef}` };
     return new Promise((resolve, reject) => {
-      this.#questions.set(frame.ref, { frame, resolve, reject });
-      if (!this.send(frame)) this.#giveUp(frame.ref);
+      this.#questions.set(frame.ref, { frame, resolve, reject, timer: null });
+      this.#pose(frame.ref);
     });
   }
 
@@ -122,11 +157,21 @@ export class Connection {
     this.#onState(state);
   }
 
-  #hear(frame) {
-    this.#expectNothing();
+  // Refused already, or begun so long ago that it may never end.
+  get #isStuck() {
+    return !this.#socket || Date.now() - this.#startedAt > SLOW_MS;
+  }
+
+  // What is heard
+
+  #hear(data) {
+    const frame = heard(data);
+    // The first frame is `welcome`, and no other is.
+    if (!frame || (frame.type === "welcome") === this.isOpen) return;
+    this.#relax();
     if (frame.type === "welcome") this.#welcomed();
     if (frame.type === "bye") this.#retry_after = frame.retry_after;
-    if (this.#questions.has(frame.ref)) this.#answered(frame);
+    if (isAnswer(frame)) this.#answered(frame);
     else this.#onFrame(frame);
   }
 
@@ -135,41 +180,80 @@ export class Connection {
     this.#become({ phase: "open" });
   }
 
-  #answered(frame) {
-    const { frame: asked, resolve, reject } = this.#questions.get(frame.ref);
-    if (frame.code === "rate_limited") {
-      setTimeout(() => this.#askAgain(asked), (frame.retry_after ?? 1) * 1000);
-      return;
-    }
-    this.#questions.delete(frame.ref);
-    if (frame.type === "error") reject(new Error(frame.message));
-    else resolve(frame);
-  }
-
-  #askAgain(asked) {
-    if (this.#questions.has(asked.ref)) this.send(asked);
-  }
-
-  #giveUp(ref) {
-    this.#questions.get(ref).reject(new Error("There is no connection at the moment."));
-    this.#questions.delete(ref);
-  }
+  // Whether the line is alive: one timer waits for a sign of life that is due or, if none is, for a long quiet to end.
 
   #expectWithin(wait_ms) {
-    this.#expectNothing();
-    this.#deadline = setTimeout(() => this.#lost(1006), wait_ms);
+    this.#isSignDue = true;
+    this.#watchFor(wait_ms, () => this.#lost(NO_CLOSE_FRAME));
   }
 
-  #expectNothing() {
-    clearTimeout(this.#deadline);
-    this.#deadline = null;
+  // Random, so that a room that falls quiet does not ask with one voice.
+  #relax() {
+    this.#isSignDue = false;
+    this.#watchFor(QUIET_MS * (1 + Math.random()), () => this.ask({ type: "people", limit: 1 }).catch(() => {}));
+  }
+
+  #watchFor(wait_ms, act) {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(act, wait_ms);
+  }
+
+  // Questions
+
+  #pose(ref) {
+    const question = this.#questions.get(ref);
+    if (!this.send(question.frame)) this.#giveUp(ref, this.#noLine());
+    else question.timer = setTimeout(() => this.#giveUp(ref, failure(t("line.no_answer"))), ANSWER_MS);
+  }
+
+  // An answer to what was given up meanwhile is nobody's.
+  #answered(frame) {
+    const question = this.#questions.get(frame.ref);
+    if (!question) return;
+    if (frame.type === "error") this.#denied(question, frame);
+    else if (frame.type === ANSWERS[question.frame.type]) this.#take(question, frame);
+  }
+
+  #denied(question, error) {
+    if (error.code === "rate_limited") this.#askLater(question, error.retry_after ?? 1);
+    else this.#giveUp(error.ref, failure(sentenceOf(error), error.code));
+  }
+
+  #take({ frame, timer, resolve }, answer) {
+    clearTimeout(timer);
+    this.#questions.delete(frame.ref);
+    resolve(answer);
+  }
+
+  #askLater(question, wait_s) {
+    clearTimeout(question.timer);
+    question.timer = setTimeout(() => this.#pose(question.frame.ref), bounded_ms(wait_s));
+  }
+
+  #giveUp(ref, error) {
+    const { timer, reject } = this.#questions.get(ref);
+    clearTimeout(timer);
+    this.#questions.delete(ref);
+    reject(error);
+  }
+
+  #noLine() {
+    return this.#signal?.aborted ? this.#signal.reason : failure(t("line.none"));
+  }
+
+  // When it is gone
+
+  // Nobody is told: whoever aborted knows.
+  #leaveForGood() {
+    this.#state = { phase: "left" };
+    this.#leave();
   }
 
   // A closing handshake on a dead network takes minutes: the socket is left behind, not waited for.
   #leave() {
     clearTimeout(this.#comeBack);
-    this.#expectNothing();
-    for (const ref of [...this.#questions.keys()]) this.#giveUp(ref);
+    clearTimeout(this.#watch);
+    for (const ref of [...this.#questions.keys()]) this.#giveUp(ref, this.#noLine());
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
@@ -177,22 +261,25 @@ export class Connection {
   }
 
   #lost(code) {
-    if (Date.now() - this.#openedAt > STEADY_MS && this.isOpen) this.#attempt = 0;
+    if (this.isOpen && Date.now() - this.#openedAt > STEADY_MS) this.#failures = 0;
     this.#leave();
-    if (code === POLICY) this.#end("The server closed the line and asked this page to stay away.");
-    else this.#stayAway({ retry_after: this.#retry_after, why: "lost" });
+    if (code === POLICY) this.#end(t("line.away"));
+    else this.#stayAway({ retry_after: this.#retry_after, why: code === TRY_LATER ? "full" : "lost" });
   }
 
   async #refused() {
     this.#leave();
-    this.#become({ phase: "connecting" });
+    const attempt = this.#attempts;
     const answer = await this.#whyRefused();
-    // Meanwhile someone may have asked to try again.
-    if (this.#socket) return;
-    if (!answer) this.#stayAway({ why: "unreachable" });
-    else if (askedToWait(answer.status)) this.#stayAway({ retry_after: answer.retry_after, why: "full" });
-    else if (answer.status >= 400 && answer.status < 500) this.#end(answer.reason ?? "The server does not let this page in.");
-    else this.#stayAway({ why: "blocked" });
+    // Meanwhile the room was left, or somebody asked to try again.
+    if (!this.#signal?.aborted && this.#attempts === attempt) this.#judge(answer);
+  }
+
+  #judge(answer) {
+    const { status, retry_after } = answer ?? {};
+    if (status === 429 || status === 503) this.#stayAway({ retry_after, why: "full" });
+    else if (status >= 400 && status < 500) this.#end(t("line.refused"));
+    else this.#stayAway({ why: status < 400 ? "blocked" : "unreachable" });
   }
 
   #end(why) {
@@ -201,10 +288,16 @@ export class Connection {
 
   #stayAway({ retry_after = 0, why }) {
     const bidden = retry_after > 0;
-    const wait_ms = bidden ? retry_after * 1000 : backoff_ms(this.#attempt);
-    this.#attempt += 1;
+    const wait_ms = bidden ? bounded_ms(retry_after) : backoff_ms(this.#failures);
+    this.#failures += 1;
     this.#retry_after = 0;
     this.#comeBack = setTimeout(() => this.open(), wait_ms);
     this.#become({ phase: "away", until: Date.now() + wait_ms, why, bidden });
   }
 }
+
+const isAnswer = ({ type, ref }) => ref !== undefined && (type === "page" || type === "people" || type === "error");
+
+const failure = (sentence, code) => Object.assign(new Error(sentence), { code });
+
+const bounded_ms = (wait_s) => Math.min(wait_s, LONGEST_BIDDEN_S) * 1000;

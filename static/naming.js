@@ -1,11 +1,12 @@
 /*
- * The dialog that asks for a name, at the first visit and whenever somebody wants another one.
+ * The wished name, and the dialog that asks for it, at the first visit and whenever somebody wants another one.
  *
- * Knows what was typed and nothing else: whether a name is free or fit is the server's to say.
+ * Knows what was typed and what the browser remembers: whether a name is free or fit is the server's to say.
  */
 
 import { byId, setText } from "./dom.js";
-import { codePoints, trimmed } from "./words.js";
+import { keepWishedName, wishedName } from "./storage.js";
+import { codePoints, t, trimmed } from "./words.js";
 
 const MAX_NAME = 32;
 
@@ -14,6 +15,7 @@ export class Naming {
   #field = byId("naming-name");
   #problem = byId("naming-problem");
   #answer = null;
+  #wish = wishedName();
 
   constructor() {
     byId("naming-form").addEventListener("submit", (event) => this.#onSubmit(event));
@@ -22,23 +24,36 @@ export class Naming {
     this.#dialog.addEventListener("close", () => this.#finish(null));
   }
 
-  /** Asks a newcomer; resolves to the name, "" for a guest. */
-  async askNewcomer() {
-    this.#dress("What should people call you?", "Come in", { isNewcomer: true });
-    return (await this.#ask("")) ?? "";
+  // Actions
+
+  /** The wished name, "" for a guest; another tab of the same person may have asked for it. */
+  get wish() {
+    return wishedName() ?? this.#wish;
+  }
+
+  set wish(name) {
+    this.#wish = name;
+    keepWishedName(name);
+  }
+
+  /** Resolves once there is a wish: a newcomer is asked; one who closes the dialog is a guest. */
+  async known() {
+    if (this.#wish !== null) return;
+    this.#dress("naming.newcomer", "naming.come_in", { isNewcomer: true });
+    this.wish = (await this.#ask("")) ?? "";
   }
 
   /** Asks for another name; resolves to it, or null if it shall stay. `problem` says what was wrong with the last one. */
   askAnother(name, problem = "") {
-    this.#dress("Change your name", "Change it", { isNewcomer: false });
+    this.#dress("naming.another", "naming.change", { isNewcomer: false });
     return this.#ask(name, problem);
   }
 
   // Internal
 
   #dress(title, submit, { isNewcomer }) {
-    setText(byId("naming-title"), title);
-    setText(byId("naming-submit"), submit);
+    setText(byId("naming-title"), t(title));
+    setText(byId("naming-submit"), t(submit));
     byId("naming-guest").hidden = !isNewcomer;
     byId("naming-cancel").hidden = isNewcomer;
     byId("naming-lead").hidden = !isNewcomer;
@@ -55,8 +70,8 @@ export class Naming {
   #onSubmit(event) {
     event.preventDefault();
     const name = trimmed(this.#field.value);
-    if (!name) setText(this.#problem, "Please write a name.");
-    else if (codePoints(name) > MAX_NAME) setText(this.#problem, `A name has at most ${MAX_NAME} characters.`);
+    if (!name) setText(this.#problem, t("naming.empty"));
+    else if (codePoints(name) > MAX_NAME) setText(this.#problem, t("naming.too_long", { n: MAX_NAME }));
     else this.#finish(name);
   }
 

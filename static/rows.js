@@ -1,28 +1,34 @@
 /*
- * What stands in the log, row by row: messages in groups, days, gaps, notices.
+ * What stands in the log, row by row: messages in groups, days, the unread line, gaps, sums, notices.
  *
  * Each row has a `key` that is its own for good and a `stamp` that changes when it has to be painted anew.
- * A pure function of the timeline: knows no DOM.
+ * A pure function of what is held: knows no DOM.
  */
 
-import { counted, dayKey, dayName, isolated, listed } from "./words.js";
+import { dayKey, dayName, listed, t } from "./words.js";
 
 const GROUP_MS = 5 * 60 * 1000; // messages of one author nearer than this stand under one byline
+const FOLD_LINES = 14;
+const FOLD_LENGTH = 1400;
 
-/** The rows for `events` (a stretch of `timeline`), with its notices and pending messages at the end if `isAtEnd`. */
-export function rowsOf(timeline, events, { isAtEnd, filling = null }) {
-  const rows = [];
+/**
+ * The rows for a `stretch` of a `timeline`, with `pending` says at its end if it is the room's. `marks` are the reader's:
+ * `unreadAfter` (a seq, or null), `unfolded` (keys of long messages shown whole), `filling` (the gap being loaded).
+ */
+export function rowsOf(timeline, stretch, pending, marks) {
+  const rows = new Rows(timeline, stretch.sums, marks);
+  const { events, isAtEnd } = stretch;
   const notices = noticesWithin(timeline.notices, events, isAtEnd);
-  let previous = null;
+  let before = Math.min(stretch.first, events[0]?.seq ?? Infinity) - 1;
   for (const event of events) {
-    if (previous && event.seq !== previous.seq + 1) rows.push(gapRow(previous.seq, event.seq, filling));
-    while (notices.length && notices[0].after < event.seq) rows.push(noticeRow(notices.shift()));
-    addMessage(rows, event, timeline);
-    previous = event;
+    rows.addHole(before, event.seq);
+    while (notices.length && notices[0].after < event.seq) rows.addNotice(notices.shift());
+    rows.addMessage(event);
+    before = event.seq;
   }
-  rows.push(...notices.map(noticeRow));
-  if (isAtEnd) for (const say of timeline.pending) addMessage(rows, say, timeline);
-  return rows.filter((row) => row.stamp !== "");
+  notices.forEach((notice) => rows.addNotice(notice));
+  if (isAtEnd) pending.forEach((say) => rows.addMessage(say));
+  return rows.all;
 }
 
 function noticesWithin(notices, events, isAtEnd) {
@@ -31,49 +37,131 @@ function noticesWithin(notices, events, isAtEnd) {
   return notices.filter(({ after }) => after >= first - 1 && after < last);
 }
 
-function addMessage(rows, message, timeline) {
-  // An event of a kind this page does not know keeps its place among the seqs, and shows nothing.
-  if (message.text === undefined) return;
-  const above = rows.at(-1);
-  if (!isSameDay(lastMessage(rows), message)) rows.push(dayRow(message.at));
-  const isContinued = rows.at(-1) === above && continues(above, message);
-  rows.push(messageRow(message, timeline.isMine(message), isContinued ? above.groupAt : null));
+class Rows {
+  #rows = [];
+  #timeline;
+  #sums;
+  #marks;
+  #lastMessage = null;
+  #hasUnreadLine = false;
+
+  constructor(timeline, sums, marks) {
+    this.#timeline = timeline;
+    this.#sums = sums;
+    this.#marks = marks;
+  }
+
+  get all() {
+    return this.#rows;
+  }
+
+  /** What lies between two seqs, both exclusive: summed up, or not loaded. */
+  addHole(after, before) {
+    let at = after + 1;
+    if (at >= before) return;
+    for (const sum of this.#sums.filter(({ first, last }) => last >= at && first < before)) {
+      if (sum.first > at) this.#rows.push(gapRow(at - 1, sum.first, this.#marks.filling));
+      const last = Math.min(sum.last, before - 1);
+      this.#rows.push(sumRow(Math.max(sum.first, at), last, sum));
+      at = last + 1;
+    }
+    if (at < before) this.#rows.push(gapRow(at - 1, before, this.#marks.filling));
+  }
+
+  addNotice(notice) {
+    const row = noticeRow(notice);
+    if (row.text) this.#rows.push(row);
+  }
+
+  addMessage(message) {
+    // An event of a kind this page does not know keeps its place among the seqs, and shows nothing.
+    if (message.text === undefined) return;
+    const above = this.#rows.at(-1);
+    this.#addUnreadLine(message);
+    if (!isSameDay(this.#lastMessage, message)) this.#rows.push(dayRow(message.at));
+    const isContinued = this.#rows.at(-1) === above && continues(above, message);
+    this.#rows.push(this.#messageRow(message, isContinued ? above.groupAt : null));
+    this.#lastMessage = message;
+  }
+
+  // Internal
+
+  #addUnreadLine({ seq, by }) {
+    const { unreadAfter } = this.#marks;
+    if (this.#hasUnreadLine || unreadAfter === null || !(seq > unreadAfter)) return;
+    if (by.id === this.#timeline.you.id) return;
+    this.#hasUnreadLine = true;
+    this.#rows.push({ kind: "unread", key: "unread", stamp: "unread", text: t("log.unread") });
+  }
+
+  #messageRow(message, groupAt) {
+    const row = {
+      kind: "message",
+      key: message.client_id ?? `m${message.seq}`,
+      message,
+      me: this.#timeline.you.name,
+      state: message.seq ? "stored" : message.state,
+      isMine: this.#timeline.isMine(message),
+      isContinued: groupAt !== null,
+      groupAt: groupAt ?? message.at,
+      source: message.reply_to && this.#timeline.source(message.reply_to),
+      waits_s: waits_s(message),
+      fold: this.#foldOf(message),
+    };
+    return { ...row, stamp: stampOf(row) };
+  }
+
+  #foldOf(message) {
+    if (!isLong(message.text)) return "none";
+    return this.#marks.unfolded.has(message.client_id ?? `m${message.seq}`) ? "unfolded" : "folded";
+  }
 }
 
-const lastMessage = (rows) => rows.findLast((row) => row.kind === "message")?.message;
+function stampOf({ message, me, state, isMine, isContinued, source, waits_s: wait_s, fold }) {
+  const quoted = source === undefined ? "?" : source?.seq;
+  return [state, message.seq, isMine, message.isForMe && me, isContinued, quoted, wait_s, fold].join("|");
+}
 
-const isSameDay = (earlier, message) => earlier !== undefined && dayKey(earlier.at) === dayKey(message.at);
+const isSameDay = (earlier, message) => earlier !== null && dayKey(earlier.at) === dayKey(message.at);
 
-function continues(above, { by, at }) {
-  if (above?.kind !== "message") return false;
+function continues(above, { by, at, reply_to }) {
+  if (above?.kind !== "message" || reply_to) return false;
   const earlier = above.message;
   return earlier.by.id === by.id && earlier.by.name === by.name && at - above.groupAt < GROUP_MS;
 }
 
-function messageRow(message, isMine, groupAt) {
-  const state = message.state ?? "stored";
-  const isContinued = groupAt !== null;
-  return {
-    kind: "message",
-    key: message.client_id ?? `m${message.seq}`,
-    stamp: `${state}|${isMine}|${isContinued}|${message.seq}`,
-    message,
-    state,
-    isMine,
-    isContinued,
-    groupAt: groupAt ?? message.at,
-  };
+/** Whole seconds until a say that came too fast goes out. */
+function waits_s({ state, detail }) {
+  return state === "held" ? Math.max(1, Math.ceil((detail.until - Date.now()) / 1000)) : 0;
+}
+
+function isLong(text) {
+  if (text.length > FOLD_LENGTH) return true;
+  let lines = 1;
+  for (let at = text.indexOf("\n"); at !== -1 && lines <= FOLD_LINES; at = text.indexOf("\n", at + 1)) lines += 1;
+  return lines > FOLD_LINES;
 }
 
 function dayRow(at) {
-  return { kind: "day", key: `d${dayKey(at)}`, stamp: dayName(at), text: dayName(at), at };
+  return { kind: "day", key: `d${dayKey(at)}`, stamp: dayName(at), at };
 }
 
 function gapRow(after, before, filling) {
-  const missing = before - after - 1;
-  const text = `${counted(missing, "message")} ${missing === 1 ? "is" : "are"} not loaded here`;
-  const isFilling = filling === after;
+  const text = t("gap.missing", { n: before - after - 1 });
+  const isFilling = filling === after || filling === before;
   return { kind: "gap", key: `g${before}`, stamp: `${text}|${isFilling}`, text, after, before, isFilling };
+}
+
+/** A sum, or the piece of it that lies between messages which are shown. */
+function sumRow(first, last, sum) {
+  const text = first === sum.first && last === sum.last ? sumText(last - first + 1, sum) : t("sum.count", { n: last - first + 1 });
+  return { kind: "sum", key: `s${first}`, stamp: text, text, first, last };
+}
+
+function sumText(n, { from, to }) {
+  const seconds = Math.max(1, Math.round((to - from) / 1000));
+  if (seconds < 120) return t("sum.in_time", { n, seconds });
+  return t("sum.in_minutes", { n, minutes: Math.round(seconds / 60) });
 }
 
 function noticeRow({ key, kind, content }) {
@@ -84,7 +172,7 @@ function noticeRow({ key, kind, content }) {
 // How a notice of each kind reads. Presence is netted: who came and went in between is not mentioned.
 const NOTICES = {
   presence: (changes) => sentences(netted(changes)),
-  note: (sentences_) => sentences_.join(" "),
+  note: (notes) => notes.join(" "),
 };
 
 function netted(changes) {
@@ -100,10 +188,7 @@ function sentences(people) {
   const came = people.filter((person) => person.came).map((person) => person.name);
   const went = people.filter((person) => !person.came).map((person) => person.name);
   const parts = [];
-  if (came.length) parts.push(`${listed(came)} came in`);
-  if (went.length) parts.push(`${listed(went)} left`);
-  return parts.join(", ");
+  if (came.length) parts.push(t("notice.came", { people: listed(came) }));
+  if (went.length) parts.push(t("notice.left", { people: listed(went) }));
+  return parts.join(" · ");
 }
-
-/** "Bo is called Bob now": the sentence for a person who changed his name. */
-export const renamedSentence = (before, after) => `${isolated(before)} is called ${isolated(after)} now.`;

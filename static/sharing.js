@@ -1,38 +1,81 @@
 /*
- * The dialog that shows the link to the room.
+ * Links to rooms and messages, and the dialog that shares one: as a link, as a QR code, through the system.
  *
- * On plain http a browser offers no clipboard: the link is then shown to be copied by hand, without a dead button.
+ * On the machine the server runs on, the page's own address is of no use to others: then the one they can reach is
+ * shared, if the server knows it.
  */
 
+import { copyText } from "./clipboard.js";
 import { byId, setText } from "./dom.js";
+import { t } from "./words.js";
 
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
+const LOOPBACK = /^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 
-export function setUpSharing(room) {
-  const field = byId("sharing-link");
-  field.value = linkTo(room);
-  field.addEventListener("focus", () => field.select());
-  if (LOOPBACK.test(location.hostname)) setText(byId("sharing-lead"), ONLY_HERE);
-  byId("share").addEventListener("click", () => byId("sharing").showModal());
-  setUpCopying(field);
-}
+/** The address of a room, or of one message in it, for this browser. */
+export const linkTo = (room, seq) => addressOf(location.origin, room, seq);
 
-const ONLY_HERE = "This link works on this computer only. For others, put the computer's name or address in the place of "
-  + `${location.hostname}.`;
+/** The same for others, who may not reach this machine by the name this browser uses. */
+export const sharedLinkTo = (room, seq) => addressOf(document.body.dataset.share || location.origin, room, seq);
 
-export function linkTo(room) {
-  const url = new URL("/", location);
+function addressOf(origin, room, seq) {
+  const url = new URL("/", origin);
   url.searchParams.set("room", room);
+  if (seq !== undefined) url.hash = seq;
   return url.href;
 }
 
-function setUpCopying(field) {
-  if (!window.isSecureContext || !navigator.clipboard) return;
-  const button = byId("sharing-copy");
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    const isCopied = await navigator.clipboard.writeText(field.value).then(() => true, () => false);
-    setText(button, isCopied ? "Copied" : "Copy it by hand, please");
-    if (!isCopied) field.select();
-  });
+export class Sharing {
+  #dialog = byId("sharing");
+  #link = byId("sharing-link");
+  #code = byId("sharing-code");
+  #copy = byId("sharing-copy");
+  #send = byId("sharing-send");
+  #room = "";
+
+  constructor() {
+    this.#copy.hidden = false;
+    this.#send.hidden = !navigator.share; // none on plain http, nor on most desktops
+    this.#link.addEventListener("focus", () => this.#link.select());
+    this.#copy.addEventListener("click", () => this.#onCopy());
+    this.#send.addEventListener("click", () => this.#onSend());
+    this.#code.addEventListener("error", () => { this.#code.hidden = true; });
+  }
+
+  // Actions
+
+  open(room) {
+    this.#room = room;
+    this.#link.value = sharedLinkTo(room);
+    this.#code.hidden = false;
+    this.#code.src = codeOf(room);
+    setText(byId("sharing-lead"), leadSentence());
+    setText(this.#copy, t("sharing.copy"));
+    this.#dialog.showModal();
+    this.#copy.focus();
+  }
+
+  // Internal
+
+  async #onCopy() {
+    const isCopied = await copyText(this.#link.value);
+    setText(this.#copy, t(isCopied ? "sharing.copied" : "sharing.copy_by_hand"));
+    if (!isCopied) this.#link.focus();
+  }
+
+  // Whoever changes his mind in the system's own dialog has not made a mistake.
+  #onSend() {
+    navigator.share({ title: this.#room, url: this.#link.value }).catch(() => {});
+  }
+}
+
+function codeOf(room) {
+  const url = new URL("/qr.svg", location);
+  url.searchParams.set("room", room);
+  if (document.body.dataset.share) url.searchParams.set("share", "1");
+  return url.href;
+}
+
+function leadSentence() {
+  const isOnlyHere = !document.body.dataset.share && LOOPBACK.test(location.hostname);
+  return isOnlyHere ? t("sharing.only_here", { host: location.hostname }) : t("sharing.lead");
 }

@@ -5,19 +5,14 @@
  * Knows no connection: it is told its states.
  */
 
+import { showUnread } from "./badge.js";
 import { byId, setText } from "./dom.js";
-import { clockTime, listed } from "./words.js";
+import { clockTime, listed, t } from "./words.js";
 
 const OFFLINE_AFTER_MS = 5000;
 const NOTE_MS = 9000;
 
-// What to say while the line is away, by the reason.
-const AWAY = {
-  lost: (since) => `No connection since ${clockTime(since)}. What you write goes out later.`,
-  unreachable: (since) => `No connection since ${clockTime(since)}: the server does not answer. What you write goes out later.`,
-  full: () => "The server takes nobody in at the moment. What you write goes out later.",
-  blocked: () => "The server answers, but the live line does not open: something in between may block WebSockets.",
-};
+const FEW_WRITERS = 3;
 
 export class Signs {
   #announcer;
@@ -30,11 +25,24 @@ export class Signs {
   #announced = "";
   #room;
 
-  constructor({ room, announcer, onRetry }) {
+  constructor({ room, announcer, onRetry, signal }) {
     this.#room = room;
     this.#announcer = announcer;
-    byId("banner-action").addEventListener("click", onRetry);
-    byId("toast-close").addEventListener("click", () => this.#hideNote());
+    byId("banner-action").addEventListener("click", onRetry, { signal });
+    byId("toast-close").addEventListener("click", () => this.#hideNote(), { signal });
+    signal.addEventListener("abort", () => this.#leave());
+    this.unseen(0);
+  }
+
+  // Lifecycle
+
+  #leave() {
+    clearTimeout(this.#ticking);
+    clearTimeout(this.#noteTimer);
+    this.#hideNote();
+    this.writing([]);
+    byId("banner").hidden = true;
+    document.body.classList.remove("offline");
   }
 
   // Actions
@@ -63,12 +71,11 @@ export class Signs {
   }
 
   writing(names) {
-    const verb = names.length === 1 ? "is" : "are";
-    setText(byId("hint"), names.length ? `${names.length > 3 ? "Several people" : listed(names)} ${verb} writing…` : "");
+    setText(byId("hint"), names.length ? writingSentence(names) : "");
   }
 
   unseen(n) {
-    document.title = `${n ? `(${n}) ` : ""}${this.#room} · Chatroom`;
+    showUnread(this.#room, n);
   }
 
   // Internal
@@ -86,34 +93,39 @@ export class Signs {
     document.body.classList.toggle("offline", this.#awaySince !== null);
     setText(byId("banner-text"), `${text} ${this.#countdown()}`.trim());
     byId("banner-action").hidden = this.#state.phase !== "away" || this.#state.bidden;
-    setText(byId("banner-action"), "Try now");
+    setText(byId("banner-action"), t("line.try_now"));
     this.#announce(text);
   }
 
   #text() {
-    if (this.#state.phase === "ended") return `${this.#state.why} Reload the page to try once more.`;
+    if (this.#state.phase === "ended") return t("line.ended", { why: this.#state.why });
     if (this.#awaySince !== null) return this.#offlineText();
-    return this.#isStoring ? "" : "The server cannot store messages right now. What you write is kept and tried again.";
+    return this.#isStoring ? "" : t("line.not_storing");
   }
 
   #offlineText() {
     if (Date.now() - this.#awaySince < OFFLINE_AFTER_MS) return "";
-    return AWAY[this.#why](this.#awaySince);
+    return t(`line.${this.#why}`, { time: clockTime(this.#awaySince) });
   }
 
   #countdown() {
-    if (this.#state.phase === "connecting") return "Trying now…";
+    if (this.#state.phase === "connecting") return t("line.trying");
     if (this.#state.phase !== "away") return "";
-    return `Trying again in ${Math.max(1, Math.ceil((this.#state.until - Date.now()) / 1000))} s.`;
+    return t("line.again_in", { n: Math.max(1, Math.ceil((this.#state.until - Date.now()) / 1000)) });
   }
 
   #announce(text) {
     if (text === this.#announced) return;
-    this.#announcer.note(text || "The connection is back.");
+    this.#announcer.note(text || t("line.back"));
     this.#announced = text;
   }
 
   #hideNote() {
     byId("toast").hidden = true;
   }
+}
+
+function writingSentence(names) {
+  if (names.length > FEW_WRITERS) return t("typing.many");
+  return t(names.length === 1 ? "typing.one" : "typing.some", { people: listed(names) });
 }

@@ -1,17 +1,20 @@
 /*
- * The messages of the room as this page knows them. The only place that holds them.
+ * The events of the room as this page knows them. The only place that holds them.
  *
- * Owns the events by seq, what was said here and is pending, and the small notices between. Merges in any order, holds
- * nothing twice. A hole in the seqs is a gap: nothing else marks one, so forgetting a stretch is always honest.
+ * Owns the events by seq, the small notices between, and the sources of replies that are not among the events. Merges in
+ * any order, holds nothing twice. A hole in the seqs is a gap: nothing else marks one, so forgetting is always honest.
  * Knows no DOM and no connection.
  */
 
+import { mentionsName } from "./mentions.js";
+
 const MAX_NOTICES = 50;
+const MAX_SOURCES = 300;
 
 export class Timeline {
   #events = [];
-  #pending = [];
   #notices = [];
+  #sources = new Map();
   #epoch = null;
   #head = 0;
   #enteredHead = 0;
@@ -29,11 +32,6 @@ export class Timeline {
     return this.#notices;
   }
 
-  /** What was said here and is not yet among the events; a stored one whose event is on the way stays until then. */
-  get pending() {
-    return this.#pending.filter((say) => say.seq === null || say.seq > this.newest);
-  }
-
   get newest() {
     return this.#events.at(-1)?.seq ?? 0;
   }
@@ -42,13 +40,18 @@ export class Timeline {
     return this.#events[0]?.seq ?? this.#head + 1;
   }
 
-  get hasOlder() {
-    return this.oldest > this.#oldestStored;
+  /** True if there may be something before `seq` that can be asked for. */
+  hasBefore(seq) {
+    return seq > this.#oldestStored;
   }
 
-  /** True if nothing was said here, as far as is known. */
   get isEmpty() {
-    return this.#events.length === 0 && this.#pending.length === 0;
+    return this.#events.length === 0;
+  }
+
+  /** The newest seq that is known to be there, held or not. */
+  get head() {
+    return Math.max(this.#head, this.newest);
   }
 
   /** True if everything up to the head that the server named has arrived. */
@@ -63,7 +66,7 @@ export class Timeline {
 
   /** Where to resume: `{epoch, after}`, or null if everything has to be asked for. */
   get cursor() {
-    const hasNothing = this.#epoch === null || (this.#events.length === 0 && this.#head > 0);
+    const hasNothing = this.#epoch === null || (this.isEmpty && this.#head > 0);
     return hasNothing ? null : { epoch: this.#epoch, after: this.newest };
   }
 
@@ -79,8 +82,20 @@ export class Timeline {
     return low;
   }
 
+  /** The event `seq`, if it is held. */
+  at(seq) {
+    const event = this.#events[this.indexOf(seq)];
+    return event?.seq === seq ? event : undefined;
+  }
+
+  /** The message a reply answers: an event, null if it is not there, undefined if that has yet to be asked. */
+  source(seq) {
+    return this.at(seq) ?? this.#sources.get(seq);
+  }
+
   /** How many messages of others came after `seq`; what is in a gap counts, whoever said it. */
   countAfter(seq) {
+    if (seq >= this.newest) return 0;
     const later = this.#events.slice(this.indexOf(seq + 1));
     const missing = Math.max(0, this.newest - seq - later.length);
     return missing + later.filter((event) => event.type === "message" && !this.isMine(event)).length;
@@ -95,7 +110,7 @@ export class Timeline {
   /** Takes a `welcome`; true if what was held had to be dropped because the server's past is another one. */
   enter({ epoch, head, you, resumed }) {
     const isOurPast = resumed === "whole" || resumed === "gap";
-    const hadEvents = this.#events.length > 0;
+    const hadEvents = !this.isEmpty;
     this.you = you;
     this.#epoch = epoch;
     this.#head = head;
@@ -105,6 +120,7 @@ export class Timeline {
     return hadEvents;
   }
 
+  /** Takes events in any order; each is marked `isForMe` if somebody else names me in it, or replies to me. */
   merge(events) {
     for (const event of events) this.#insert(event);
   }
@@ -115,37 +131,11 @@ export class Timeline {
     if (!more_before) this.#oldestStored = this.oldest;
   }
 
-  // Saying
-
-  say(client_id, text, at = Date.now()) {
-    this.#pending.push({ client_id, text, at, by: this.you, state: "waiting", seq: null, isUnsure: false });
-  }
-
-  /** What became of a say that was "waiting": "sending", "held" or "failed". */
-  settle(client_id, state, detail) {
-    const say = this.#find(client_id);
-    if (say) Object.assign(say, { state, detail });
-  }
-
-  /** The line broke: what was on its way may be stored all the same. */
-  lineLost() {
-    for (const say of this.#pending) say.isUnsure ||= say.state === "sending" || say.state === "held";
-  }
-
-  onAck({ client_id, seq }) {
-    const say = this.#find(client_id);
-    if (!say) return;
-    say.seq = seq;
-    say.isUnsure = false;
-    if (seq <= this.newest) this.discard(client_id);
-  }
-
-  discard(client_id) {
-    this.#pending = this.#pending.filter((say) => say.client_id !== client_id);
-  }
-
-  find(client_id) {
-    return this.#find(client_id);
+  /** Takes what a reply answers; null if there is no such message. */
+  addSource(seq, event) {
+    this.#sources.set(seq, event);
+    for (const reply of this.#events) if (reply.reply_to === seq) reply.isForMe = this.#isForMe(reply);
+    if (this.#sources.size > MAX_SOURCES) this.#sources.delete(this.#sources.keys().next().value);
   }
 
   // Noticing
@@ -165,46 +155,35 @@ export class Timeline {
 
   // Forgetting
 
-  /** Forgets what lies before `first`, and between `last` and the `tail` newest: what is asked for again can be loaded. */
-  keep(first, last, tail) {
-    const tailFrom = this.#events.at(-tail)?.seq ?? 0;
-    this.#events = this.#events.filter(({ seq }) => (seq >= first && seq <= last) || seq >= tailFrom);
+  /** Forgets the events that are not to be kept: what is asked for again can be loaded. */
+  keep(isKept) {
+    this.#events = this.#events.filter(isKept);
   }
 
   // Internal
 
-  #find(client_id) {
-    return this.#pending.find((say) => say.client_id === client_id);
-  }
-
   #forgetAll() {
     this.#events = [];
     this.#notices = [];
-    this.#pending = this.#pending.filter((say) => say.seq === null);
+    this.#sources.clear();
     this.#oldestStored = 1;
   }
 
+  // The commonest case by far is the next event.
   #insert(event) {
+    event.isForMe = this.#isForMe(event);
+    if (event.seq > this.newest) this.#events.push(event);
+    else this.#insertWithin(event);
+  }
+
+  #isForMe(event) {
+    if (event.text === undefined || this.isMine(event)) return false;
+    const source = event.reply_to && this.source(event.reply_to);
+    return Boolean(source && this.isMine(source)) || mentionsName(event.text, this.you.name);
+  }
+
+  #insertWithin(event) {
     const index = this.indexOf(event.seq);
-    if (this.#events[index]?.seq === event.seq) return;
-    this.#events.splice(index, 0, event);
-    if (this.isMine(event)) this.#claim(event);
-  }
-
-  // The pending message turns into the real one: the client_id stays with the event, so that the page keeps its place.
-  // One that was on its way when the line broke is known by its text until its ack comes; else it would stand there twice.
-  #claim(event) {
-    const say = this.#pending.find(({ seq }) => seq === event.seq) ?? this.#twinOf(event);
-    if (!say) return;
-    if (say.isUnsure) {
-      say.seq = event.seq;
-      return;
-    }
-    event.client_id = say.client_id;
-    this.discard(say.client_id);
-  }
-
-  #twinOf(event) {
-    return this.#pending.find((say) => say.isUnsure && say.seq === null && say.text === event.text);
+    if (this.#events[index]?.seq !== event.seq) this.#events.splice(index, 0, event);
   }
 }

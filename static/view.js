@@ -2,50 +2,105 @@
  * The log on the page.
  *
  * Paints the rows of a stretch of the timeline, at most once an animation frame, and owns the scroll position: it
- * follows the end if the reader is there, and never moves what he reads otherwise. Holds no message; speaks to no server.
+ * follows the end if the reader is there, and never moves what he reads otherwise. Owns how far was read and where the
+ * unread line stands. Holds no message; speaks to no server.
  */
 
-import { byId, fromTemplate, paintPerson, part, setText } from "./dom.js";
+import { byId, setText } from "./dom.js";
+import { nodeOf } from "./painters.js";
+import { Picker } from "./picker.js";
 import { rowsOf } from "./rows.js";
 import { Stretch } from "./stretch.js";
-import { clockTime, counted, dayKey, dayName, exactTime } from "./words.js";
+import { clockTime, t } from "./words.js";
 
 const NEAR_END_PX = 100;
 const NEAR_EDGE_PX = 500; // so near to the top or bottom of the stretch, more is fetched before the reader gets there
 const HIDDEN_PAINT_MS = 1000; // a hidden page gets no animation frames
+const SURGE_PAINT_MS = 250; // what cannot be read need not be painted more often
+const COUNTDOWN_MS = 1000;
+const FLASH_MS = 2000;
 
 export class View {
   #log = byId("log");
   #list = byId("rows");
   #toEnd = byId("to-end");
+  #toUnread = byId("to-unread");
   #timeline;
+  #outbox;
+  #surge;
   #stretch;
+  #picker;
   #actions;
+  #signal;
   #nodes = new Map();
   #isFollowing = true;
+  #isHeld = false;
   #isScheduled = false;
   #isLoadingOlder = false;
   #isStuck = false;
   #filling = null;
+  #target = null;
+  #unfolded = new Set();
   #seen = 0;
+  #unreadAfter = null;
+  #unreadSince = null;
+  #clicks = {
+    older: () => this.#insist(),
+    fill: (row) => this.#fill(row),
+    read: (row) => this.#read(row),
+    unfold: ({ key }) => this.#unfold(key),
+    source: ({ message }) => this.#actions.jump(message.reply_to),
+    retry: ({ message }) => this.#actions.retry(message.client_id),
+    discard: ({ message }) => this.#actions.discard(message.client_id),
+  };
 
-  /** `actions`: `older()` and `fill(gap)` fetch and resolve, `retry(client_id)`, `discard(client_id)`, `unseen(n)`. */
-  constructor(timeline, actions) {
+  /**
+   * `actions`: `older(seq)`, `around(seq)`, `fill(gap)` fetch and resolve to whether that worked; `source(seq)` asks for
+   * what a reply answers; `jump(seq)`, `retry(client_id)`, `discard(client_id)`, `use(tool, event)`, `copy(text)`, `leave()`;
+   * `unseen(n)` and `read({seq, at})` hear how far the reader is.
+   */
+  constructor({ timeline, outbox, surge, actions, signal }) {
     this.#timeline = timeline;
-    this.#stretch = new Stretch(timeline);
+    this.#outbox = outbox;
+    this.#surge = surge;
+    this.#stretch = new Stretch(timeline, surge);
     this.#actions = actions;
+    this.#signal = signal;
+    this.#picker = this.#makePicker();
     this.#listen();
   }
 
   // Lifecycle
 
+  #makePicker() {
+    return new Picker({
+      log: this.#log,
+      list: this.#list,
+      eventOf: (key) => this.#nodes.get(key)?.row.message,
+      act: (tool, event) => this.#actions.use(tool, event),
+      onHold: (isHeld) => this.#hold(isHeld),
+      onLeave: () => this.#actions.leave(),
+      signal: this.#signal,
+    });
+  }
+
   #listen() {
-    this.#log.addEventListener("scroll", () => this.#onScroll(), { passive: true });
-    this.#list.addEventListener("click", (event) => this.#onClick(event));
-    this.#toEnd.addEventListener("click", () => this.follow());
-    document.addEventListener("visibilitychange", () => this.schedule());
+    const options = { signal: this.#signal };
+    this.#log.addEventListener("scroll", () => this.#onScroll(), { passive: true, ...options });
+    this.#list.addEventListener("click", (event) => this.#onClick(event), options);
+    this.#toEnd.addEventListener("click", () => this.follow(), options);
+    this.#toUnread.addEventListener("click", () => this.#goToUnread(), options);
+    document.addEventListener("visibilitychange", () => this.#onVisibility(), options);
     // A keyboard that opens, a window that shrinks: whoever was at the end stays there.
-    new ResizeObserver(() => this.#isFollowing && this.#scrollToEnd()).observe(this.#log);
+    const resizing = new ResizeObserver(() => this.#isFollowing && this.#scrollToEnd());
+    resizing.observe(this.#log);
+    this.#signal.addEventListener("abort", () => this.#leave(resizing));
+  }
+
+  #leave(resizing) {
+    resizing.disconnect();
+    this.#list.replaceChildren();
+    this.#toEnd.hidden = this.#toUnread.hidden = true;
   }
 
   // Actions
@@ -55,13 +110,33 @@ export class View {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
     if (document.hidden) setTimeout(() => this.#paint(), HIDDEN_PAINT_MS);
+    else if (this.#surge.isOn && this.#stays) setTimeout(() => requestAnimationFrame(() => this.#paint()), SURGE_PAINT_MS);
     else requestAnimationFrame(() => this.#paint());
   }
 
   /** Goes to the newest message and stays with it. */
   follow() {
+    this.#picker.letGo();
+    if (this.#isSelecting) document.getSelection().removeAllRanges();
     this.#isFollowing = true;
     this.schedule();
+  }
+
+  /** What I said is the newest, and nothing above it is new to me any more. */
+  said() {
+    this.#unreadAfter = null;
+    this.follow();
+  }
+
+  /** Goes to the message `seq`, whether it is held or not; resolves to false if it is not there. */
+  async goTo(seq) {
+    if (!this.#timeline.at(seq) && !(await this.#actions.around(seq))) return false;
+    this.#picker.letGo();
+    this.#isFollowing = false;
+    this.#stretch.around(seq);
+    this.#target = seq;
+    this.schedule();
+    return true;
   }
 
   /** There is a line again: what could not be fetched may be tried once more. */
@@ -69,47 +144,83 @@ export class View {
     this.#isStuck = false;
   }
 
-  /** What the room said up to `seq` is no news to the reader. */
-  seen(seq) {
-    this.#seen = seq;
+  /** The room was read up to `mark` ({seq, at}) when the reader left it; null for a first visit. */
+  enter(head, mark) {
+    this.#seen = mark && mark.seq <= head ? mark.seq : head;
+    this.#drawUnreadLine(mark?.at ?? null);
+  }
+
+  /** Another tab has read further. */
+  readElsewhere({ seq }) {
+    this.#seen = Math.max(this.#seen, seq);
+    this.schedule();
   }
 
   // Internal: painting
 
+  /** True if the page goes along with the room: the reader is at the end, and reads or marks nothing there. */
+  get #stays() {
+    return this.#isFollowing && !this.#isHeld && !this.#isSelecting;
+  }
+
+  get #isSelecting() {
+    const selection = document.getSelection();
+    return !selection.isCollapsed && this.#log.contains(selection.anchorNode);
+  }
+
   #paint() {
     this.#isScheduled = false;
-    if (this.#isFollowing) this.#stretch.toEnd();
+    if (this.#signal.aborted) return;
+    if (this.#stays) this.#stretch.toEnd();
     else this.#stretch.stand();
-    this.#keepingPlace(() => this.#reconcile(this.#rows()));
-    if (this.#isFollowing) this.#scrollToEnd();
+    const rows = this.#rows();
+    this.#keepingPlace(() => this.#reconcile(rows));
+    if (this.#target !== null) this.#showTarget();
+    else if (this.#stays) this.#scrollToEnd();
     this.#countUnseen();
-    if (!this.#isFollowing || this.#hasRoomLeft) this.#fetchNearEdge();
+    this.#askForSources(rows);
+    if (!this.#stays || this.#hasRoomLeft) this.#fetchNearEdge();
+    if (rows.some((row) => row.waits_s > 0)) setTimeout(() => this.schedule(), COUNTDOWN_MS);
   }
 
   #rows() {
-    const { events, isAtEnd } = this.#stretch;
-    return [this.#startRow(), ...rowsOf(this.#timeline, events, { isAtEnd, filling: this.#filling })];
+    const pending = this.#outbox.pending(this.#timeline.newest).map((say) => ({ ...say, by: this.#timeline.you }));
+    const marks = { unreadAfter: this.#unreadAfter, unfolded: this.#unfolded, filling: this.#filling };
+    const rows = rowsOf(this.#timeline, this.#stretch, pending, marks);
+    return [this.#startRow(pending.length > 0), ...rows];
   }
 
-  #startRow() {
-    const state = this.#startState();
+  #startRow(hasPending) {
+    const state = this.#startState(hasPending);
     return { kind: "start", key: "start", stamp: state, state };
   }
 
-  #startState() {
+  #startState(hasPending) {
     if (this.#isLoadingOlder) return "loading";
-    if (this.#timeline.hasOlder || this.#stretch.hasEarlierHeld) return "more";
-    return this.#timeline.isEmpty ? "empty" : "begin";
+    if (this.#hasEarlier) return "more";
+    return this.#timeline.isEmpty && !hasPending ? "empty" : "begin";
+  }
+
+  get #hasEarlier() {
+    return this.#stretch.hasEarlierHeld || this.#timeline.hasBefore(this.#edge);
+  }
+
+  get #edge() {
+    return Math.min(this.#stretch.first, this.#timeline.oldest);
   }
 
   // Rows above may come, go or change their height: the row being read keeps its place on the screen.
   #keepingPlace(change) {
-    const anchor = this.#isFollowing ? null : this.#firstVisible();
+    const anchor = this.#stays ? null : this.#firstVisible();
     const before = anchor && this.#bottomOf(anchor);
-    const focused = this.#list.contains(document.activeElement);
+    const focusedKey = document.activeElement?.closest?.("#rows > li")?.dataset.key;
     change();
     if (anchor && this.#nodes.has(anchor)) this.#log.scrollTop += this.#bottomOf(anchor) - before;
-    if (focused && document.activeElement === document.body) this.#log.focus({ preventScroll: true });
+    if (focusedKey && document.activeElement === document.body) this.#refocus(focusedKey);
+  }
+
+  #refocus(key) {
+    (this.#nodes.get(key)?.node ?? this.#log).focus({ preventScroll: true });
   }
 
   #firstVisible() {
@@ -126,13 +237,32 @@ export class View {
 
   #reconcile(rows) {
     const shown = this.#nodes;
-    this.#nodes = new Map(rows.map((row) => [row.key, { row, node: nodeFor(row, shown.get(row.key)) }]));
+    this.#nodes = new Map(rows.map((row) => [row.key, { row, node: this.#nodeFor(row, shown.get(row.key)) }]));
     for (const [key, { node }] of shown) if (this.#nodes.get(key)?.node !== node) node.remove();
     let place = this.#list.firstElementChild;
     for (const { node } of this.#nodes.values()) {
       if (node === place) place = place.nextElementSibling;
       else this.#list.insertBefore(node, place);
     }
+  }
+
+  /** The node that shows `row`: the one shown before, if nothing about it changed. */
+  #nodeFor(row, shown) {
+    return shown?.row.stamp === row.stamp ? shown.node : nodeOf(row, this.#actions.copy);
+  }
+
+  #showTarget() {
+    const entry = [...this.#nodes.values()].find(({ row }) => row.message?.seq >= this.#target);
+    this.#target = null;
+    if (!entry) return;
+    const line = entry.node.previousElementSibling?.matches(".unread") ? entry.node.previousElementSibling : entry.node;
+    line.scrollIntoView({ block: "center" });
+    entry.node.classList.add("flash");
+    setTimeout(() => entry.node.classList.remove("flash"), FLASH_MS);
+  }
+
+  #askForSources(rows) {
+    for (const { message, source } of rows) if (message?.reply_to && source === undefined) this.#actions.source(message.reply_to);
   }
 
   // Internal: reading
@@ -149,29 +279,91 @@ export class View {
     this.#log.scrollTop = this.#log.scrollHeight;
   }
 
+  #hold(isHeld) {
+    if (this.#stays) this.#drawUnreadLine();
+    this.#isHeld = isHeld;
+    this.#onScroll();
+    this.schedule();
+  }
+
   #onScroll() {
     const wasFollowing = this.#isFollowing;
     this.#isFollowing = this.#stretch.isAtEnd && this.#toEnd_px <= NEAR_END_PX;
-    if (wasFollowing !== this.#isFollowing) this.schedule();
-    if (!this.#isFollowing) this.#fetchNearEdge();
+    if (wasFollowing !== this.#isFollowing) this.#onFollowing();
+    if (!this.#stays) this.#fetchNearEdge();
+  }
+
+  #onFollowing() {
+    if (!this.#isFollowing) this.#drawUnreadLine();
+    this.schedule();
+  }
+
+  #onVisibility() {
+    if (document.hidden && this.#stays) this.#drawUnreadLine();
+    this.schedule();
+  }
+
+  // The line stands where the reader was when he turned away, until he turns away the next time.
+  #drawUnreadLine(since = Date.now()) {
+    this.#unreadAfter = this.#seen;
+    this.#unreadSince = since;
   }
 
   #countUnseen() {
-    if (this.#isFollowing && !document.hidden) this.#seen = this.#timeline.newest;
+    if (this.#stays && !document.hidden) this.#readAll();
     const unseen = this.#timeline.countAfter(this.#seen);
-    this.#toEnd.hidden = this.#isFollowing;
-    setText(byId("to-end-text"), unseen ? counted(unseen, "new message") : "To the newest");
+    this.#toEnd.hidden = this.#stays || (this.#isFollowing && unseen === 0);
+    setText(byId("to-end-text"), unseen ? t("log.new_messages", { n: unseen }) : t("log.to_end"));
     this.#actions.unseen(document.hidden ? unseen : 0);
+    this.#offerUnread();
+  }
+
+  #readAll() {
+    const { newest, head } = this.#timeline;
+    if (this.#unreadAfter >= head) this.#unreadAfter = null;
+    if (newest <= this.#seen && this.#seen <= head) return;
+    this.#seen = newest;
+    this.#actions.read({ seq: newest, at: this.#timeline.at(newest)?.at ?? Date.now() });
+  }
+
+  // Only what lies above the screen has to be pointed at; once it was there, it is known.
+  #offerUnread() {
+    const line = this.#nodes.get("unread")?.node;
+    const top = this.#log.getBoundingClientRect().top;
+    if (line && line.getBoundingClientRect().bottom > top) this.#unreadSince = null;
+    const n = this.#unreadAfter === null ? 0 : this.#timeline.countAfter(this.#unreadAfter);
+    this.#toUnread.hidden = this.#unreadSince === null || !this.#isFollowing || n === 0;
+    if (this.#toUnread.hidden) return;
+    setText(byId("to-unread-text"), t("log.to_unread", { n, time: clockTime(this.#unreadSince) }));
+  }
+
+  #goToUnread() {
+    this.#unreadSince = null;
+    this.goTo(this.#unreadAfter + 1);
   }
 
   #fetchNearEdge() {
     if (this.#toEnd_px < NEAR_EDGE_PX && !this.#stretch.isAtEnd) this.#move(() => this.#stretch.later());
     else if (this.#log.scrollTop < NEAR_EDGE_PX) this.#goEarlier();
+    if (!this.#stays) this.#fillNearGap();
+  }
+
+  // A gap the reader comes to is filled from the side he comes from.
+  #fillNearGap() {
+    if (this.#filling !== null || this.#isStuck) return;
+    const { top, bottom } = this.#log.getBoundingClientRect();
+    for (const { row, node } of this.#nodes.values()) {
+      if (row.kind !== "gap") continue;
+      const box = node.getBoundingClientRect();
+      if (box.bottom < top - NEAR_EDGE_PX || box.top > bottom + NEAR_EDGE_PX) continue;
+      this.#fill(row, { isFromBelow: box.top < (top + bottom) / 2 });
+      return;
+    }
   }
 
   #goEarlier() {
     if (this.#stretch.hasEarlierHeld) this.#move(() => this.#stretch.earlier());
-    else if (this.#timeline.hasOlder && !this.#isLoadingOlder && !this.#isStuck) this.#loadOlder();
+    else if (this.#timeline.hasBefore(this.#edge) && !this.#isLoadingOlder && !this.#isStuck) this.#loadOlder();
   }
 
   #move(step) {
@@ -188,110 +380,37 @@ export class View {
   async #loadOlder() {
     this.#isLoadingOlder = true;
     this.schedule();
-    const isLoaded = await this.#actions.older();
+    const isLoaded = await this.#actions.older(this.#edge);
     this.#isLoadingOlder = false;
     this.#isStuck = !isLoaded;
     if (isLoaded) this.#stretch.earlier();
     this.schedule();
   }
 
-  async #fill(gap) {
-    this.#filling = gap.after;
+  async #fill({ after, before }, { isFromBelow = false } = {}) {
+    this.#filling = isFromBelow ? before : after;
     this.schedule();
-    await this.#actions.fill(gap);
+    this.#isStuck = !(await this.#actions.fill({ after, before, isFromBelow }));
     this.#filling = null;
     this.schedule();
+  }
+
+  /** Opens what was summed up and stays at its beginning. */
+  async #read({ first, last }) {
+    this.#stretch.open({ first, last });
+    await this.goTo(first);
   }
 
   #onClick({ target }) {
     const action = target.closest("[data-action]")?.dataset.action;
     if (!action) return;
     const { row } = this.#nodes.get(target.closest("li").dataset.key);
-    if (action === "older") this.#insist();
-    else if (action === "fill") this.#fill(row);
-    else this.#actions[action](row.message.client_id);
+    this.#clicks[action](row);
   }
-}
 
-// Rows into nodes
-
-const PAINTERS = { message: messageNode, gap: gapNode, start: startNode, day: dayNode, notice: lineNode };
-
-/** The node that shows `row`: the one shown before, if nothing about it changed. */
-function nodeFor(row, shown) {
-  if (shown?.row.stamp === row.stamp) return shown.node;
-  const node = PAINTERS[row.kind](row);
-  node.dataset.key = row.key;
-  return node;
-}
-
-function messageNode({ message, state, isMine, isContinued }) {
-  const node = fromTemplate("message-row");
-  node.classList.toggle("mine", isMine);
-  node.classList.toggle("continued", isContinued);
-  node.classList.add(state);
-  paintPerson(node, message.by);
-  if (isMine) part(node, "name").title = message.by.name;
-  paintTime(part(node, "time"), message.at, clockTime(message.at));
-  part(node, "text").textContent = message.text;
-  part(node, "text").title = exactTime(message.at);
-  paintFate(node, message, state);
-  return node;
-}
-
-function paintFate(node, { detail }, state) {
-  const isFailed = state === "failed";
-  part(node, "fate").hidden = !isFailed && state !== "held";
-  part(node, "fate-text").textContent = isFailed ? `Not sent. ${detail?.message ?? ""}` : HELD[detail?.code] ?? "";
-  for (const button of node.querySelectorAll("[data-action]")) button.hidden = !isFailed;
-}
-
-const HELD = {
-  rate_limited: "Goes out in a moment: you write faster than this room allows.",
-  not_stored: "Cannot be stored right now. It is tried again by itself.",
-};
-
-function paintTime(node, at, text) {
-  node.dateTime = new Date(at).toISOString();
-  node.title = exactTime(at);
-  node.textContent = text;
-}
-
-function gapNode({ text, isFilling }) {
-  const node = fromTemplate("gap-row");
-  part(node, "text").textContent = text;
-  part(node, "button").textContent = isFilling ? "Loading…" : "Load";
-  part(node, "button").disabled = isFilling;
-  return node;
-}
-
-const STARTS = {
-  loading: "Loading earlier messages…",
-  more: "",
-  begin: "This is where the room begins.",
-  empty: "Nothing has been said here yet. Say hello, or share the link so that others come in.",
-};
-
-function startNode({ state }) {
-  const node = fromTemplate("start-row");
-  part(node, "text").textContent = STARTS[state];
-  node.querySelector("[data-action]").hidden = state !== "more";
-  return node;
-}
-
-function dayNode({ at }) {
-  const node = fromTemplate("line-row");
-  node.className = "day";
-  const time = document.createElement("time");
-  time.dateTime = dayKey(at);
-  time.textContent = dayName(at);
-  part(node, "text").append(time);
-  return node;
-}
-
-function lineNode({ text }) {
-  const node = fromTemplate("line-row");
-  node.className = "notice";
-  part(node, "text").textContent = text;
-  return node;
+  #unfold(key) {
+    if (!this.#unfolded.delete(key)) this.#unfolded.add(key);
+    this.#isFollowing = false;
+    this.schedule();
+  }
 }

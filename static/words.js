@@ -1,25 +1,56 @@
 /*
- * Words and times as people read them.
+ * Words and times as people read them, in the language of the page.
  *
- * Owns how names, counts and moments are put into sentences, and what the length of a text is.
- * Pure functions: knows no DOM, no room and no connection.
+ * Owns how names, counts and moments are put into sentences, and what the length of a text is. Every sentence stands in
+ * the language's table (templates/languages); here is only how its places are filled.
+ * Pure functions but for `speak`, which is called once, before anything is said. Knows no DOM, no room, no connection.
  */
 
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
-const fullDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
-const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-const number = new Intl.NumberFormat("en");
 const DAY_MS = 24 * 60 * 60 * 1000;
+const HUES = 18;
+
+let table = {};
+let plural, list, number, clock, exact, fullDay, shortDay;
+
+/** Chooses the language: its tag (BCP 47) and its table, sentences by key. */
+export function speak(language, sentences) {
+  table = sentences;
+  plural = new Intl.PluralRules(language);
+  list = new Intl.ListFormat(language, { type: "conjunction" });
+  number = new Intl.NumberFormat(language);
+  clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
+  exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "medium" });
+  fullDay = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  shortDay = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
+}
+
+speak("en", {});
+
+/**
+ * The sentence `key` with its places filled: `{name}` by `values.name`. A sentence that has several forms is chosen by
+ * `values.n`. Numbers are written as the language does, and no text can turn its sentence around.
+ */
+export function t(key, values = {}) {
+  const entry = table[key] ?? key;
+  const sentence = typeof entry === "string" ? entry : entry[plural.select(values.n)] ?? entry.other;
+  return sentence.replace(/\{(\w+)\}/g, (_, place) => filled(values[place]));
+}
+
+const filled = (value) => (typeof value === "number" ? count(value) : isolated(value));
+
+/** True if the language's table has a sentence for `key`. */
+export const canSay = (key) => key in table;
+
+/** What an `error` frame means, in the language of the page if its code is known. */
+export function sentenceOf({ code, message, retry_after }) {
+  const key = `error.${code}`;
+  return canSay(key) ? t(key, { n: Math.ceil(retry_after ?? 1) }) : message;
+}
 
 export const clockTime = (at) => clock.format(at);
 export const shortDate = (at) => shortDay.format(at);
 export const exactTime = (at) => exact.format(at);
 export const count = (n) => number.format(n);
-
-export function counted(n, one, many = `${one}s`) {
-  return `${count(n)} ${n === 1 ? one : many}`;
-}
 
 /** The length the server counts: code points, not UTF-16 units. */
 export const codePoints = (text) => [...text].length;
@@ -34,17 +65,21 @@ export const isolated = (name) => `\u2068${name}\u2069`;
 export function listed(names, atMost = 3) {
   const shown = names.slice(0, names.length > atMost ? atMost - 1 : atMost).map(isolated);
   const others = names.length - shown.length;
-  if (others > 0) shown.push(counted(others, "other"));
-  const last = shown.pop();
-  return shown.length ? `${shown.join(", ")} and ${last}` : last;
+  return list.format(others > 0 ? [...shown, t("people.others", { n: others })] : shown);
 }
 
 /** Two moments are of the same local day exactly if this is equal. */
 export const dayKey = (at) => new Date(at).toDateString();
 
+/** The local day as `2026-11-23`. */
+export function isoDay(at) {
+  const day = new Date(at);
+  return [day.getFullYear(), day.getMonth() + 1, day.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+}
+
 export function dayName(at, now = Date.now()) {
-  if (dayKey(at) === dayKey(now)) return "Today";
-  if (dayKey(at) === dayKey(now - DAY_MS)) return "Yesterday";
+  if (dayKey(at) === dayKey(now)) return t("day.today");
+  if (dayKey(at) === dayKey(now - DAY_MS)) return t("day.yesterday");
   return fullDay.format(at);
 }
 
@@ -53,7 +88,7 @@ export function hueOf(id) {
   let hash = 2166136261;
   for (const sign of id) hash = Math.imul(hash ^ sign.codePointAt(0), 16777619);
   // FNV mixes its high bits best, so they choose.
-  return ((hash >>> 12) % 18) * 20;
+  return ((hash >>> 12) % HUES) * (360 / HUES);
 }
 
 /** The first letter as a reader sees it: a flag or an accented letter stays whole. */

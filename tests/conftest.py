@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ["tests.pages", "tests.modules"]  # the fixtures of the tests in a browser
+
 
 @pytest.fixture(autouse=True)
 def no_unexpected_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:

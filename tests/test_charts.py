@@ -16,8 +16,8 @@ from loadtest.charts import curve, goal_marks
 from loadtest.histogram import Histogram, index_of, low_ns
 from loadtest.result import plain, write_folder
 from tests.fake_result import make_result, times
+from tests.pages import CHROMIUM_ARGUMENTS, PHONE
 from tests.support import DEADLINE_S
-from tests.test_browser import CHROMIUM_ARGUMENTS, PHONE
 
 FRACTIONS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 

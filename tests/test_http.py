@@ -1,6 +1,7 @@
 """Plain HTTP: the pages, the static files, the history for programs, health and metrics."""
 
 import asyncio
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -8,7 +9,9 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import quote
 
+import segno
 from tornado.httpclient import HTTPResponse
+from tornado.httputil import HTTPHeaders
 from tornado.testing import ExpectLog
 
 from tests.house import BAD_INTEGERS, BAD_ROOM_NAMES, PLAIN, ChatTestCase, filled, in_time, settings
@@ -28,6 +31,20 @@ MARKUP_NAMES = (
     "</title>".replace("/", "\u2215"),
 )
 
+POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "base-uri 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'self'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+)
+FILE_POLICY = ("default-src 'none'", "frame-ancestors 'self'")
+FIRST_VIEW_BYTES = 100_000
+
 
 class Markup(HTMLParser):
     """The elements and attributes of a page, and its text."""
@@ -39,6 +56,17 @@ class Markup(HTMLParser):
         self.feed(page.decode())
         self.close()
 
+    def attributes(self, tag: str, **having: str) -> list[dict[str, str | None]]:
+        """Those of every element `tag` that has all of `having`."""
+        return [found for name, found in self.elements if name == tag and having.items() <= found.items()]
+
+    def files(self) -> list[str]:
+        """What a browser loads because of the page."""
+        named = (
+            found.get("src") or found.get("href") for tag, found in self.elements if tag in ("script", "link", "img")
+        )
+        return [name for name in named if name]
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
@@ -47,7 +75,7 @@ class Markup(HTMLParser):
 
 
 class HttpTestCase(ChatTestCase):
-    def assert_safe_answer(self, answer: HTTPResponse, code: int) -> None:
+    def assert_safe_answer(self, answer: HTTPResponse, code: int, rules: tuple[str, ...] = POLICY) -> None:
         """The status is right, the security headers are there, and nothing of our insides is."""
         self.assertEqual(answer.code, code)
         self.assertNotIn(b"Traceback", answer.body)
@@ -55,10 +83,23 @@ class HttpTestCase(ChatTestCase):
         self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
         self.assertEqual(answer.headers["Referrer-Policy"], "no-referrer")
         policy = answer.headers["Content-Security-Policy"]
-        self.assertIn("default-src 'none'", policy)
-        self.assertIn("frame-ancestors 'none'", policy)
+        for rule in rules:
+            self.assertIn(rule, policy.split("; "))
         self.assertNotIn("unsafe", policy)
         self.assertNotIn("*", policy)
+
+    async def bare(self, path: str, method: str = "GET", **headers: str) -> tuple[HTTPHeaders, bytes, int]:
+        """What comes over the wire, not unpacked: the headers, the body and the bytes of it all."""
+        raw = await self.connect()
+        asked = {"Host": "127.0.0.1", **headers, "Connection": "close"}
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in asked.items())
+        raw.writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        answer = await asyncio.wait_for(raw.reader.read(), DEADLINE_S)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status, _, rest = head.decode("latin1").partition("\r\n")
+        found = HTTPHeaders.parse(rest)
+        found["Status"] = status.split()[1]
+        return found, body, len(answer)
 
     def assert_readable(self, answer: HTTPResponse, code: int) -> None:
         """An error that a person can read."""
@@ -77,13 +118,14 @@ class PagesTest(HttpTestCase):
     @in_time
     async def test_head_answers_as_get_does_without_a_body(self) -> None:
         """Link checkers and load balancers ask so: the same status and headers, and not a byte more."""
-        for path in ("/", "/rooms", "/healthz"):
-            with self.subTest(path):
-                raw, got = await self.connect(), await self.get(path)
-                raw.writer.write(f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-                head, _, body = (await asyncio.wait_for(raw.reader.read(), DEADLINE_S)).partition(b"\r\n\r\n")
-                self.assertEqual((head.split()[1], body), (b"200", b""))
-                self.assertIn(f"Content-Type: {got.headers['Content-Type']}".encode(), head)
+        for path in ("/", "/rooms", "/healthz", "/qr.svg?room=a", "/static/0123456789ab/app.js"):
+            for encoding in ("gzip", "identity"):
+                with self.subTest(path, encoding=encoding):
+                    head, body, _ = await self.bare(path, "HEAD", Accept_Encoding=encoding)
+                    got, _, _ = await self.bare(path, Accept_Encoding=encoding)
+                    self.assertEqual((head["Status"], body), ("200", b""))
+                    for name in ("Content-Type", "Content-Length", "Content-Encoding", "Cache-Control"):
+                        self.assertEqual(head.get(name), got.get(name))
 
     @in_time
     async def test_pages_hand_out_an_identity_that_the_socket_knows(self) -> None:
@@ -190,31 +232,185 @@ class PagesTest(HttpTestCase):
         head = (await raw.reader.read()).partition(b"\r\n\r\n")[0]
         self.assertNotIn(b"script-src *", head)
 
+    @in_time
+    async def test_a_link_that_only_works_here_comes_with_one_for_others(self) -> None:
+        """Who opened a page as this machine's own is told where others reach it; who is one of them needs no other."""
+        self.app.settings["shared_origin"] = lambda: "http://192.0.2.2:8888"
+        for host, share in (
+            ("localhost:8888", "http://192.0.2.2:8888"),
+            ("LOCALHOST", "http://192.0.2.2:8888"),
+            ("chat.localhost", "http://192.0.2.2:8888"),
+            ("127.0.0.1:1", "http://192.0.2.2:8888"),
+            ("[::1]:8888", "http://192.0.2.2:8888"),
+            ("192.0.2.2:8888", ""),
+            ("localhost.example", ""),
+            ("chat.example", ""),
+        ):
+            with self.subTest(host):
+                page = Markup((await self.get("/", headers={"Host": host})).body)
+                self.assertEqual(page.attributes("body")[0]["data-share"], share)
+
+
+class LanguageTest(HttpTestCase):
+    @in_time
+    async def test_a_page_is_in_the_language_the_browser_asks_for(self) -> None:
+        """Pages, and the sentences their scripts speak, are of one language, and caches are told what it hangs on."""
+        for asked, language, title in (("de, zh-CN;q=0.5", "zh-Hans", "房间"), ("en-GB", "en", "Rooms")):
+            for path in ("/", "/rooms", "/nothing"):
+                with self.subTest(path, language=language):
+                    answer = await self.get(path, headers={"Accept-Language": asked})
+                    page = Markup(answer.body)
+                    self.assertEqual(page.attributes("html"), [{"lang": language}])
+                    self.assertEqual(answer.headers["Content-Language"], language)
+                    varies = {name.strip() for name in answer.headers["Vary"].split(",")}
+                    self.assertEqual(varies, {"Accept-Language", "Cookie", "Accept-Encoding"})
+            page = Markup((await self.get("/", headers={"Accept-Language": asked})).body)
+            self.assertEqual(words_of(page)["rooms.title"], title)
+            options = {one["value"]: "selected" in one for one in page.attributes("option")}
+            self.assertEqual(options, {"en": language == "en", "zh-Hans": language == "zh-Hans"})
+
+    @in_time
+    async def test_a_persons_choice_wins(self) -> None:
+        """The cookies that a page writes choose language and colours; what is no choice of ours counts as none."""
+        for cookie, attributes in (
+            ("language=zh-Hans", {"lang": "zh-Hans"}),
+            ("theme=dark", {"lang": "en", "data-theme": "dark"}),
+            ("theme=light; language=zh-Hans", {"lang": "zh-Hans", "data-theme": "light"}),
+            ("theme=; language=", {"lang": "en"}),
+            ('theme="x onload=y"; language=../en', {"lang": "en"}),
+            ("theme=Dark; language=zh-hans", {"lang": "en"}),
+        ):
+            for path in ("/rooms", "/nothing"):
+                with self.subTest(path, cookie=cookie):
+                    page = Markup((await self.get(path, headers={"Cookie": cookie})).body)
+                    self.assertEqual(page.attributes("html"), [attributes])
+
+    @in_time
+    async def test_errors_are_told_in_the_language(self) -> None:
+        """English says what exactly is wrong, another language what kind of fault; programs get English."""
+        chinese = {"Accept-Language": "zh"}
+        for path, sentence in (("/nothing", "这个地址没有内容。"), ("/?room=a/b", "这个地址有错误。")):
+            with self.subTest(path):
+                page = Markup((await self.get(path, headers=chinese)).body)
+                self.assertIn(sentence, page.words)
+                self.assertNotIn("room name", " ".join(page.words))
+        answer = await self.get("/api/rooms/a%2Fb/messages", headers=chinese)
+        self.assertIn("room name", json.loads(answer.body)["error"])
+
+
+def words_of(page: Markup) -> Any:
+    """The sentences that the page hands to its scripts."""
+    assert page.attributes("script", id="words") == [{"id": "words", "type": "application/json"}]
+    return next(json.loads(text) for text in page.words if text.startswith('{"'))
+
+
+class WireTest(HttpTestCase):
+    @in_time
+    async def test_the_first_view_is_small(self) -> None:
+        """All that a browser must load before somebody can talk, headers and all, is under 100 kB."""
+        packed = {"Accept-Encoding": "gzip, deflate", "Accept-Language": "zh"}
+        _, body, total_bytes = await self.bare("/", **packed)
+        page = Markup(gzip.decompress(body))
+        named = page.files()
+        self.assertEqual(len(named), len(set(named)))
+        for path in named:
+            headers, _, size_bytes = await self.bare(path, **packed)
+            self.assertEqual(headers["Status"], "200", path)
+            total_bytes += size_bytes
+        self.assertGreater(len(named), 20)
+        self.assertLess(total_bytes, FIRST_VIEW_BYTES)
+
+    @in_time
+    async def test_whoever_takes_gzip_gets_it(self) -> None:
+        """Pages, files and history come compressed to who says so, and the same as they are to who does not."""
+        member = await self.join()
+        for _ in range(20):
+            member.say("again and again")
+        await member.messages(20)
+        base = self.app.settings["assets"].base
+        for path in (
+            "/",
+            "/rooms",
+            "/nothing",
+            f"{base}/app.js",
+            f"{base}/styles/base.css",
+            "/api/rooms/default/messages",
+        ):
+            plain, body, _ = await self.bare(path)
+            self.assertNotIn("Content-Encoding", plain)
+            self.assertEqual(plain["Content-Length"], str(len(body)))
+            for accepted, is_taken in (("gzip", True), ("br, gzip;q=0.5", True), ("br", False)):
+                with self.subTest(path, accepted=accepted):
+                    headers, sent, _ = await self.bare(path, Accept_Encoding=accepted)
+                    self.assertEqual(headers.get("Content-Encoding"), "gzip" if is_taken else None)
+                    self.assertIn("Accept-Encoding", headers["Vary"])
+                    self.assertEqual(headers["Content-Length"], str(len(sent)))
+                    self.assertEqual(gzip.decompress(sent) if is_taken else sent, body)
+
+    @in_time
+    async def test_the_handshake_and_health_stay_as_they_are(self) -> None:
+        """What is asked of the server by programs that know nothing of gzip is not compressed."""
+        member = await self.join(headers={"Accept-Encoding": "gzip"})
+        assert member.socket.headers is not None
+        self.assertNotIn("Content-Encoding", member.socket.headers)
+        self.assertNotIn("Sec-Websocket-Extensions", member.socket.headers)
+        headers, body, _ = await self.bare("/healthz", Accept_Encoding="gzip")
+        self.assertNotIn("Content-Encoding", headers)
+        self.assertEqual(body, b"ok\n")
+
 
 class StaticTest(HttpTestCase):
+    @in_time
+    async def test_a_page_asks_for_all_its_modules_at_once(self) -> None:
+        """The module in the page and all that it imports are named in the page, each once."""
+        assets = self.app.settings["assets"]
+        page = Markup((await self.get("/")).body)
+        named = [found["href"] for found in page.attributes("link", rel="modulepreload")]
+        self.assertEqual(named, [f"{assets.base}/{name}" for name in assets.modules])
+        self.assertEqual(page.attributes("script", type="module")[0]["src"], f"{assets.base}/app.js")
+
+    @in_time
+    async def test_files_have_their_types(self) -> None:
+        """Browsers that may not sniff take a file for what it is said to be."""
+        for name, type in (
+            ("app.js", "text/javascript; charset=UTF-8"),
+            ("styles/base.css", "text/css; charset=UTF-8"),
+            ("icon.svg", "image/svg+xml"),
+        ):
+            self.assertEqual((await self.get(f"/static/0123456789ab/{name}")).headers["Content-Type"], type)
+
+    @in_time
+    async def test_a_file_that_is_there_already_is_not_sent_again(self) -> None:
+        """Asked with the tag of what it has, in either form, a browser gets 304 and no body."""
+        for encoding in ("gzip", "identity"):
+            with self.subTest(encoding):
+                path = "/static/0123456789ab/app.js"
+                first, body, _ = await self.bare(path, Accept_Encoding=encoding)
+                again, nothing, _ = await self.bare(path, Accept_Encoding=encoding, If_None_Match=first["Etag"])
+                self.assertEqual((again["Status"], nothing), ("304", b""))
+                self.assertEqual(again["Cache-Control"], "no-cache")
+                other, same, _ = await self.bare(path, Accept_Encoding=encoding, If_None_Match='W/"0"')
+                self.assertEqual((other["Status"], same), ("200", body))
+
     @in_time
     async def test_static_files_are_kept_for_ever_under_their_hash(self) -> None:
         """Every file that a page names is there, and browsers need not ask again."""
         for path in ("/", "/rooms"):
             page = Markup((await self.get(path)).body)
-            named = [
-                attributes.get("src") or attributes.get("href") or ""
-                for tag, attributes in page.elements
-                if tag in ("script", "link", "img")
-            ]
+            named = page.files()
             self.assertTrue(any(name.endswith(".js") for name in named))
             for name in named:
                 with self.subTest(name):
                     self.assertRegex(name, r"^/static/[0-9a-f]{12}/")
                     answer = await self.get(name)
-                    self.assert_safe_answer(answer, 200)
+                    self.assert_safe_answer(answer, 200, FILE_POLICY)
                     self.assertIn("immutable", answer.headers["Cache-Control"])
 
     @in_time
     async def test_files_under_an_old_hash_are_served_and_not_kept(self) -> None:
         """A page of an older version finds its files, without keeping what may not be of its version."""
         answer = await self.get("/static/0123456789ab/app.js")
-        self.assert_safe_answer(answer, 200)
+        self.assert_safe_answer(answer, 200, FILE_POLICY)
         self.assertEqual(answer.headers["Cache-Control"], "no-cache")
 
     @in_time
@@ -232,6 +428,75 @@ class StaticTest(HttpTestCase):
         for path in ("/", "/rooms", "/api/rooms/x/messages", "/healthz", "/nothing"):
             with self.subTest(path):
                 self.assertEqual((await self.get(path)).headers["Cache-Control"], "no-store")
+
+
+class QrCodeTest(HttpTestCase):
+    @in_time
+    async def test_the_code_is_the_link_of_the_room(self) -> None:
+        """Whatever the room is called and however it was reached, the code says where it was asked for."""
+        for host, proxied, name, link in (
+            ("chat.example", {}, "tea", "http://chat.example/?room=tea"),
+            ("192.0.2.2:8888", {}, "a b&c=d#e?f%!", "http://192.0.2.2:8888/?room=a%20b%26c%3Dd%23e%3Ff%25!"),
+            ("[2001:db8::1]:80", {}, "'*(~._-)", "http://[2001:db8::1]:80/?room='*(~._-)"),
+            ("chat.example", {"X-Forwarded-Proto": "https"}, "\u00fc", "https://chat.example/?room=%C3%BC"),
+            ("chat.example", {}, "\U0001f680" * 64, f"http://chat.example/?room={'%F0%9F%9A%80' * 64}"),
+        ):
+            with self.subTest(link):
+                answer = await self.get(f"/qr.svg?room={quote(name, safe='')}", headers={"Host": host, **proxied})
+                self.assert_safe_answer(answer, 200)
+                self.assertEqual(answer.headers["Content-Type"], "image/svg+xml")
+                self.assertEqual(answer.headers["Cache-Control"], "private, max-age=600")
+                self.assertEqual(dots(answer.body), [list(row) for row in segno.make_qr(link).matrix_iter(border=4)])
+
+    @in_time
+    async def test_a_code_for_others_says_where_they_reach_the_room(self) -> None:
+        """With `share=1` a page of this machine's own gets the address of others; any other page its own."""
+        self.app.settings["shared_origin"] = lambda: "http://192.0.2.2:8888"
+        for host, share, origin in (
+            ("localhost:8888", "1", "http://192.0.2.2:8888"),
+            ("localhost:8888", "0", "http://localhost:8888"),
+            ("chat.example", "1", "http://chat.example"),
+        ):
+            with self.subTest(host, share=share):
+                answer = await self.get(f"/qr.svg?room=a&share={share}", headers={"Host": host})
+                link = f"{origin}/?room=a"
+                self.assertEqual(dots(answer.body), [list(row) for row in segno.make_qr(link).matrix_iter(border=4)])
+
+    @in_time
+    async def test_what_can_be_no_link_is_refused(self) -> None:
+        """A bad room, and a host that is none."""
+        for name in BAD_ROOM_NAMES:
+            with self.subTest(name):
+                self.assert_readable(await self.get(f"/qr.svg?room={quote(name, safe='')}"), 400)
+        for host in ("a b", "a/b", "a?b", "<script>", "x" * 256):
+            with self.subTest(host):
+                headers, _, _ = await self.bare("/qr.svg?room=a", Host=host)
+                self.assertEqual(headers["Status"], "400")
+
+    @in_time
+    async def test_codes_are_limited_as_asking_is(self) -> None:
+        """Drawing is work: one address cannot have it done at any speed."""
+        answers = [await self.get("/qr.svg?room=a") for _ in range(40)]
+        refused = [answer for answer in answers if answer.code != 200]
+        self.assertTrue(refused)
+        self.assert_readable(refused[0], 429)
+        self.assertGreater(int(refused[0].headers["Retry-After"]), 0)
+
+
+def dots(svg: bytes) -> list[list[int]]:
+    """The dots of a QR code's SVG, row by row: its dark path draws runs of them from left to right."""
+    view = re.search(rb'viewBox="0 0 (\d+) \1"', svg)
+    path = re.search(rb'<path stroke="#000" d="([^"]*)"', svg)
+    assert view and path
+    rows = [[0] * int(view[1]) for _ in range(int(view[1]))]
+    x = y = 0.0
+    for order, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?: (-?[\d.]+))?", path[1].decode()):
+        if order == "h":
+            rows[int(y)][int(x) : int(x) + int(first)] = [1] * int(first)
+            x += float(first)
+        else:
+            x, y = (float(first), float(second)) if order == "M" else (x + float(first), y + float(second))
+    return rows
 
 
 class MessagesApiTest(HttpTestCase):

@@ -258,8 +258,10 @@ def test_a_server_that_ends_in_mid_run_is_noticed(
     text = "import os, signal, sys; print('http://localhost:%d/' % os.getpid(), flush=True); signal.pause()"
     monkeypatch.setitem(PEERS, "c", Peer("c", "", lambda _: [sys.executable, "-c", text]))
     harness = """
-import json, os, pathlib, re, signal, sys
-os.kill(int(re.search(r":(\\d+)$", sys.argv[2])[1]), signal.SIGTERM)
+import json, os, pathlib, re, select, signal, sys
+server = os.pidfd_open(int(re.search(r":(\\d+)$", sys.argv[2])[1]))
+signal.pidfd_send_signal(server, signal.SIGTERM)
+select.select([server], [], [])  # until it has ended
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
 result = dict(format=1, figures={}, verdict=dict(is_valid=True, reasons=[], wrong=[]))
 (out / "result.json").write_text(json.dumps(result))

@@ -72,7 +72,12 @@ def started(*arguments: str, folder: Path, **environment: str) -> Iterator["subp
 def refusal(process: "subprocess.Popen[str]") -> str:
     """What the server says when it refuses to start: one sentence, with exit status 2."""
     output, complaint = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2, complaint
+    return sentence(process.returncode, output, complaint)
+
+
+def sentence(status: int, output: str, complaint: str) -> str:
+    """The complaint of a process that ended so, which has to be one sentence."""
+    assert status == 2, complaint
     assert output == ""
     assert re.fullmatch(r"chatroom: [^\n]+\.\n", complaint), complaint
     assert "Traceback" not in complaint
@@ -132,20 +137,41 @@ def test_the_environment_is_read_by_the_process(tmp_path: Path) -> None:
 
 def test_bad_values_are_refused_with_one_sentence_and_status_2(tmp_path: Path) -> None:
     """Whatever cannot be used is named in one sentence; nothing is started and nothing is written."""
+    here, words = tmp_path / "here", tmp_path / "words"
+    here.mkdir()
+    words.mkdir()
+    each = [sys.executable, "-c", EACH, str(words), str(int(DEADLINE_S)), *BAD_ARGUMENTS]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(each, cwd=here, env=environment, capture_output=True, text=True, check=True)
+    statuses = [int(line) for line in done.stdout.split()]
     failed = []
-    for batch in (BAD_ARGUMENTS[start : start + 8] for start in range(0, len(BAD_ARGUMENTS), 8)):
-        # Eight at a time: most of the time is the interpreter's start.
-        processes = {argument: started("--port=0", argument, folder=tmp_path) for argument in batch}
-        opened = {argument: process.__enter__() for argument, process in processes.items()}
-        for argument, process in opened.items():
-            try:
-                complaint = refusal(process)
-                name = argument.lstrip("-").partition("=")[0]
-                assert name in complaint or argument.startswith("--config"), complaint
-            except (AssertionError, subprocess.TimeoutExpired) as error:
-                failed.append(f"{argument}: {str(error)[:200]}")
-            processes[argument].__exit__(None, None, None)
+    for number, (argument, status) in enumerate(zip(BAD_ARGUMENTS, statuses, strict=True)):
+        try:
+            complaint = sentence(status, *((words / f"{number}.{stream}").read_text() for stream in (1, 2)))
+            name = argument.lstrip("-").partition("=")[0]
+            assert name in complaint or argument.startswith("--config"), complaint
+        except AssertionError as error:
+            failed.append(f"{argument}: {str(error)[:200]}")
     assert not failed, "\n".join(failed)
+    assert list(here.iterdir()) == []
+
+
+# Each argument has a process of its own, forked off one that has imported the server: the import takes the time.
+EACH = """
+import os, signal, sys
+import chatroom
+
+words, seconds, *arguments = sys.argv[1:]
+for number, argument in enumerate(arguments):
+    if os.fork() == 0:
+        for stream in (1, 2):
+            os.dup2(os.open(f"{words}/{number}.{stream}", os.O_WRONLY | os.O_CREAT), stream)
+        signal.alarm(int(seconds))
+        sys.argv = ["chatroom.py", "--port=0", argument]
+        chatroom.main()
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
 
 
 def test_bad_values_of_the_environment_are_refused(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from chat.eventlog import LogRefused
-from chat.starting import RESERVED_FILES, BadOption, greeting, kept_secret, listen
-from tests.support import DEADLINE_S, ROOT
+from chat.starting import RESERVED_FILES, BadOption, greeting, kept_secret, listen, shared_origin
+from tests.support import DEADLINE_S, ROOT, ServerProcess
 
 
 def is_one_sentence(text: str) -> bool:
@@ -125,6 +126,17 @@ def test_the_greeting_says_what_one_needs_to_know(tmp_path: Path) -> None:
     assert f"http://localhost:{port}/" in said
     assert re.search(rf"share +http://\S+:{port}/ .*anyone who reaches this address can enter", said)
     assert f"database    {tmp_path / 'chatroom.db'}" in said
+
+
+def test_pages_share_what_the_greeting_shares(tmp_path: Path) -> None:
+    """Others are told the same address on paper and on the page; if none reaches the server, the page names none."""
+    with listening(0, "") as listeners:
+        assert f"share       {shared_origin(listeners[0], '')}/ " in greeting(listeners[0], "", "chatroom.db")
+    for address in ("127.0.0.1", "::1", "localhost"):
+        with listening(0, address) as listeners:
+            assert shared_origin(listeners[0], address) == ""
+    with ServerProcess(tmp_path / "chatroom.db") as server, urlopen(server.url, timeout=DEADLINE_S) as page:
+        assert re.search(rf'data-share="http://[^/"]+:{server.port}"', page.read().decode())
 
 
 def test_the_greeting_says_where_a_relative_database_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

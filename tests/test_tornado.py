@@ -81,7 +81,7 @@ LEANED_ON = {
     "_websocket_mask": "unmasks what a client sends",
     "_write_frame": "replaced by the bounded way",
 }
-OURS_BY_CHANCE = {"_finished", "_lock", "_log", "_url"}  # names that Tornado uses as well, for something of its own
+OURS_BY_CHANCE = {"_finished", "_lock", "_log"}  # names that Tornado uses as well, for something of its own
 
 
 def private_names(code: str) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from loadtest import falseserver, frames, tag, witness
 from loadtest.falseserver import FalseServer, Lies
 from loadtest.witness import CannotRun, Witness
-from tests.support import DEADLINE_S
+from tests.support import DEADLINE_S, eventually
 from tests.test_falseserver import RawMember
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
@@ -48,13 +48,26 @@ def watched(lies: Lies | None = None, members: int = 1) -> Iterator[tuple[RawMem
 
 def heard(payloads: list[bytes], lies: Lies | None = None, members: int = 1) -> dict[str, Any]:
     """What the witnesses report of these payloads."""
-    with watched(lies, members) as (speaker, watching, _):
+    with watched(lies, members) as (speaker, watching, server):
         for payload in payloads:
             speaker.send(payload)
         for _ in range(2):  # the second time, connections are gone that were broken before the first
             speaker.send(b"end", frames.PING)
             speaker.hear_until(b"end")
-        return watching.end()
+        return report_of(watching, server)
+
+
+def report_of(watching: Witness, server: FalseServer) -> dict[str, Any]:
+    """What the witnesses report, once all that the server wrote is on their side: they read it before they go."""
+    eventually(lambda: not unacknowledged(server.port))
+    return watching.end()
+
+
+def unacknowledged(port: int) -> list[str]:
+    """The connections of a server on which bytes are under way to the other end, as the kernel lists them."""
+    _, *lines = Path("/proc/net/tcp").read_text().splitlines()
+    listed = [line.split() for line in lines]
+    return [local for _, local, _, _, queues, *_ in listed if local.endswith(f":{port:04X}") and int(queues[:8], 16)]
 
 
 def test_every_measured_message_is_timed_at_every_member() -> None:
@@ -96,11 +109,11 @@ def test_the_tag_is_found_wherever_a_server_puts_it() -> None:
 @pytest.mark.parametrize("lies", [Lies(split=7), Lies(coalesce=5), Lies(coalesce=5, split=4)])
 def test_it_hears_whole_frames_however_they_arrive(lies: Lies) -> None:
     """In pieces, together, or both."""
-    with watched(lies, members=2) as (speaker, watching, _):
+    with watched(lies, members=2) as (speaker, watching, server):
         for seq in range(50):
             speaker.send(message(seq))
         assert [speaker.hear() for _ in range(50)]
-        report = watching.end()
+        report = report_of(watching, server)
     assert report["kernel"]["count"] == 100
 
 
@@ -111,7 +124,7 @@ def test_pings_are_answered() -> None:
             speaker.send(message(seq))
         speaker.send(b"end")
         speaker.hear_until(b"end")
-        report = watching.end()
+        report = report_of(watching, server)
         speaker.send(b"read all before this", frames.PING)
         speaker.hear_until(b"read all before this")
         assert server.report()["ponged"] == server.report()["pinged"] == 9

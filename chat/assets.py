@@ -1,0 +1,85 @@
+"""The static files: read once at start, kept ready to send, and named by the hash of them all.
+
+Owns their types, the form they are sent in (without comments, compressed) and the list of a page's modules. Knows no
+request. Invariant: a page and its modules are of one version, as every path has the hash of all files in it and
+modules import each other relatively.
+"""
+
+import functools
+import gzip
+import hashlib
+import posixpath
+import re
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent.parent / "static"
+ENTRY = "app.js"
+
+# What a file's ending means; a file with another one (an editor's copy) is not served.
+TYPES = {
+    ".css": "text/css; charset=UTF-8",
+    ".js": "text/javascript; charset=UTF-8",
+    ".svg": "image/svg+xml",
+}
+
+# Comments that have their lines to themselves; within a line one would have to know what is a string. A template
+# literal over several lines must have none of these at the start of a line: tests/test_assets.py sees to it.
+_BLOCK = rb"^[ \t]*/\*(?:(?!\*/).)*\*/[ \t]*$"
+_LINE = rb"^[ \t]*//[^\n]*$"
+_COMMENTS = {
+    ".css": re.compile(_BLOCK, re.MULTILINE | re.DOTALL),
+    ".js": re.compile(_BLOCK + b"|" + _LINE, re.MULTILINE | re.DOTALL),
+}
+
+_IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\.{1,2}/[^"']+)["']""", re.MULTILINE)
+
+
+class Asset(NamedTuple):
+    """One file as it is sent."""
+
+    type: str
+    body: bytes
+    packed: bytes | None  # by gzip, where that is shorter
+
+
+class Assets:
+    """All files of a folder."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in TYPES and path.is_file())
+        self.files = {path.relative_to(folder).as_posix(): _asset(path.suffix, path.read_bytes()) for path in paths}
+        names_and_bodies = (name.encode() + b"\0" + asset.body + b"\0" for name, asset in self.files.items())
+        self.version = hashlib.sha256(b"".join(names_and_bodies)).hexdigest()[:12]
+        self.base = f"/static/{self.version}"
+        self.modules = self._reached_from(ENTRY) if ENTRY in self.files else []
+
+    def _reached_from(self, entry: str) -> list[str]:
+        """Every module that `entry` imports, itself or through others, nearest first: the page asks for all at once."""
+        reached = {entry: None}
+        waiting = deque([entry])
+        while waiting:
+            for name in self._imports(waiting.popleft()):
+                if name not in reached:
+                    reached[name] = None
+                    waiting.append(name)
+        return list(reached)[1:]
+
+    def _imports(self, name: str) -> list[str]:
+        folder, code = posixpath.dirname(name), self.files[name].body.decode()
+        paths = (posixpath.normpath(posixpath.join(folder, path)) for path in _IMPORT.findall(code))
+        return [path for path in paths if path in self.files]
+
+
+@functools.cache  # several servers may live in one process
+def _asset(suffix: str, source: bytes) -> Asset:
+    body = without_comments(suffix, source)
+    packed = gzip.compress(body, 9, mtime=0)
+    return Asset(TYPES[suffix], body, packed if len(packed) < len(body) else None)
+
+
+def without_comments(suffix: str, source: bytes) -> bytes:
+    """A fifth less to send; what is left stands in the line it stood in, as an error tells its line."""
+    comments = _COMMENTS.get(suffix)
+    return comments.sub(lambda comment: b"\n" * comment[0].count(b"\n"), source) if comments else source
