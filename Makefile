@@ -23,7 +23,7 @@ run: $(SERVER)
 # as several hundred processes import it.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(DEV) browser
-	$(BIN)/python -m pytest -n 4 --dist worksteal tests
+	$(BIN)/python -m pytest -n 4 --dist loadgroup tests
 
 # One after the other, on a machine that does nothing else.  SOAK_FLAT_S=600 SOAK_STORM_S=60 SOAK_VISITS=20 SOAK_REPORT=
 soak: $(DEV) browser
@@ -43,10 +43,11 @@ rivals: $(LOAD)
 
 deps:
 	apt-get update
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-liberation
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium-headless-shell fonts-liberation || \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-liberation
 
 browser:
-	@if command -v chromium >/dev/null; then :; \
+	@if command -v chromium-headless-shell chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) deps; \
 	else echo "Chromium is missing: the tests of the pages will be skipped; 'sudo make deps' installs it."; fi
 

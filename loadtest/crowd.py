@@ -250,6 +250,9 @@ class Crowd:
         except Refused as refusal:
             self.failures[str(refusal)] += 1
             return False
+        if self._is_over:  # meanwhile; nobody reads any more
+            sock.close()
+            return False
         self._reader.tally.connect.record(time.monotonic_ns() - guest.knocked_ns)
         guest.is_careful = True
         self._reader.add(guest, sock)

@@ -34,7 +34,7 @@ const keys = new Keys([
   { keys: "L", what: "keys.link" },
   { keys: "Escape", what: "keys.leave" },
   { keys: "Alt+End", what: "keys.newest", act: () => visit.toNewest() },
-  { keys: "Alt+D", what: "keys.date", act: () => jump.show() },
+  { keys: "Alt+G", what: "keys.date", act: () => jump.show() },
   { keys: "Alt+P", what: "keys.people", act: () => visit.togglePeople() },
   { keys: "Mod+K", what: "keys.rooms", act: () => switcher.show() },
   { keys: "Alt+ArrowUp", what: "keys.previous_room", act: () => goBeside(-1) },
@@ -60,10 +60,12 @@ function enter(name, target) {
     if (target !== null) visit.goTo(target);
     return;
   }
+  const isAnother = visit !== null;
   visit?.leave();
   room = name;
   showName();
   visit = new Visit({ room, target, naming });
+  if (isAnother) visit.announceRoom();
 }
 
 function showName() {

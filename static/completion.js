@@ -4,7 +4,7 @@
  * Owns the list over the text field: when it is open, which name is the active one, and what a chosen one puts into the
  * text. The focus stays in the field; aria-activedescendant tells the active name. The field has no aria-expanded, as
  * only a combobox may, and a combobox has one line.
- * Knows neither who is here (it asks `findNames`) nor what the text is for.
+ * Knows neither who is here (it asks `findPeople`) nor what the text is for.
  */
 
 import { byId, fromTemplate, paintPerson } from "./dom.js";
@@ -15,7 +15,7 @@ const MAX_OFFERED = 8;
 export class Completion {
   #field;
   #list = byId("completion");
-  #findNames;
+  #findPeople;
   #mention = null; // the `{from, query}` that names are offered for
   #settled = null; // the `from` of one that was completed or refused: it is left alone
   #found = []; // for this query, or for the one before
@@ -30,10 +30,10 @@ export class Completion {
     Escape: () => this.#settle(this.#mention.from),
   };
 
-  /** `findNames(query)` promises people `{id, name}`, the best first; mere names are offered without a colour. */
-  constructor({ field, findNames, signal }) {
+  /** `findPeople(query)` promises people `{id, name}` who may be meant, in any order. */
+  constructor({ field, findPeople, signal }) {
     this.#field = field;
-    this.#findNames = findNames;
+    this.#findPeople = findPeople;
     const on = (target, type, act) => target.addEventListener(type, act, { signal });
     on(field, "input", () => this.#look());
     on(document, "selectionchange", () => this.#look());
@@ -77,8 +77,8 @@ export class Completion {
     if (mention.from === this.#mention?.from && mention.query === this.#mention.query) return;
     this.#mention = mention;
     this.#offer(this.#found); // as far as they still fit: a hasty Enter must not take somebody else
-    const found = await this.#findNames(mention.query).catch(() => this.#found);
-    if (this.#mention === mention) this.#offer(found.map(asPerson));
+    const found = await this.#findPeople(mention.query).catch(() => this.#found);
+    if (this.#mention === mention) this.#offer(found);
   }
 
   #mentionHere() {
@@ -125,8 +125,6 @@ export class Completion {
     options[this.#active].scrollIntoView({ block: "nearest" });
   }
 }
-
-const asPerson = (found) => (typeof found === "string" ? { id: "", name: found } : found);
 
 function best(people, query) {
   const byName = new Map(people.map((person) => [person.name, person]));

@@ -33,13 +33,13 @@ export class Composer {
 
   /**
    * `draft` is what `onDraft` was told last time: `{text, reply}`, or null for nothing. `onSay({text, reply_to})` gets
-   * what is to be said, `onSource(seq)` which message the person wants to see, `findNames(query)` promises names.
+   * what is to be said, `onSource(seq)` which message the person wants to see, `findPeople(query)` promises people.
    */
-  constructor({ draft, onSay, onTyping, onDraft, findNames, onSource, signal }) {
+  constructor({ draft, onSay, onTyping, onDraft, findPeople, onSource, signal }) {
     this.#onSay = onSay;
     this.#onTyping = onTyping;
     this.#onDraft = onDraft;
-    this.#completion = new Completion({ field: this.#field, findNames, signal });
+    this.#completion = new Completion({ field: this.#field, findPeople, signal });
     this.#listen(onSource, signal);
     this.#show(draft);
     keepAboveKeyboard(this.#form, signal);

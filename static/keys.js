@@ -7,9 +7,9 @@
  */
 
 import { byId } from "./dom.js";
+import { areSignsWished, keepSignsWished } from "./storage.js";
 import { t } from "./words.js";
 
-const SIGNS_OFF = "chatroom.signs-off";
 const IS_MAC = /mac|iphone|ipad/i.test(navigator.userAgentData?.platform ?? navigator.platform);
 const SIGNS = { ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", Mod: "Ctrl" };
 const MAC_SIGNS = { ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", Mod: "⌘", Alt: "⌥", Shift: "⇧" };
@@ -82,7 +82,7 @@ function isTaken(event) {
   return event.defaultPrevented || event.repeat || isComposing || document.querySelector("dialog:modal") !== null;
 }
 
-const isSign = (keys) => keys?.length === 1;
+const isSign = (keys) => keys.length === 1;
 
 function line({ keys, what }) {
   const row = document.createElement("div");
@@ -96,21 +96,4 @@ function element(name, ...content) {
   const node = document.createElement(name);
   node.append(...content);
   return node;
-}
-
-function areSignsWished() {
-  try {
-    return localStorage.getItem(SIGNS_OFF) === null;
-  } catch {
-    return true;
-  }
-}
-
-function keepSignsWished(areOn) {
-  try {
-    if (areOn) localStorage.removeItem(SIGNS_OFF);
-    else localStorage.setItem(SIGNS_OFF, "true");
-  } catch {
-    // Blocked: this visit works without it.
-  }
 }

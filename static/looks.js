@@ -13,7 +13,7 @@ const REOPEN = "chatroom.menu";
 export class Looks {
   #dialog = byId("menu");
   #language = byId("language");
-  #grounds = [...document.querySelectorAll("meta[name=theme-color]")].map((meta) => ({ meta, ground: meta.content }));
+  #grounds = [...document.querySelectorAll("meta[name=theme-color]")].map((meta) => ({ meta, ground: meta.dataset.ground }));
   #channel = new BroadcastChannel("chatroom.looks");
 
   /** `onDate` and `onKeys` open the dialogs that this one leads to. */

@@ -131,7 +131,7 @@ export class Picker {
   #use(tool, node) {
     const message = this.#eventOf(node.dataset.key);
     if (!message?.seq) return;
-    this.letGo();
+    if (tool === "reply") this.letGo();
     this.#act(tool, message);
   }
 }

@@ -16,6 +16,10 @@ export const keepWishedName = (name) => write("name", name);
 export const isPanelWished = () => read("panel", null);
 export const keepPanelWished = (open) => write("panel", open);
 
+/** Whether single keys act; who speaks to his computer switches them off. */
+export const areSignsWished = () => read("signs", true);
+export const keepSignsWished = (areOn) => write("signs", areOn ? null : false);
+
 /** Visited rooms, newest first: `{room, at}`. */
 export const recentRooms = () => listOf("rooms").filter((visit) => typeof visit?.room === "string");
 

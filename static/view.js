@@ -33,6 +33,7 @@ export class View {
   #actions;
   #signal;
   #nodes = new Map();
+  #height_px = this.#log.clientHeight;
   #isFollowing = true;
   #isHeld = false;
   #isScheduled = false;
@@ -92,7 +93,7 @@ export class View {
     this.#toUnread.addEventListener("click", () => this.#goToUnread(), options);
     document.addEventListener("visibilitychange", () => this.#onVisibility(), options);
     // A keyboard that opens, a window that shrinks: whoever was at the end stays there.
-    const resizing = new ResizeObserver(() => this.#isFollowing && this.#scrollToEnd());
+    const resizing = new ResizeObserver(() => this.#onResize());
     resizing.observe(this.#log);
     this.#signal.addEventListener("abort", () => this.#leave(resizing));
   }
@@ -282,11 +283,21 @@ export class View {
   #hold(isHeld) {
     if (this.#stays) this.#drawUnreadLine();
     this.#isHeld = isHeld;
-    this.#onScroll();
+    this.#judgePlace();
     this.schedule();
   }
 
+  #onResize() {
+    this.#height_px = this.#log.clientHeight;
+    if (this.#isFollowing) this.#scrollToEnd();
+  }
+
   #onScroll() {
+    if (this.#log.clientHeight !== this.#height_px) return; // not the reader's doing: #onResize follows
+    this.#judgePlace();
+  }
+
+  #judgePlace() {
     const wasFollowing = this.#isFollowing;
     this.#isFollowing = this.#stretch.isAtEnd && this.#toEnd_px <= NEAR_END_PX;
     if (wasFollowing !== this.#isFollowing) this.#onFollowing();

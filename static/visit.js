@@ -11,7 +11,6 @@ import { Composer } from "./composer.js";
 import { askWhyRefused, Connection } from "./connection.js";
 import { byId, setText } from "./dom.js";
 import { History } from "./history.js";
-import { matching } from "./mentions.js";
 import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { CROWD, Roster, Writers } from "./people.js";
@@ -27,7 +26,8 @@ import { sentenceOf, t } from "./words.js";
 const WRITERS_LOOK_MS = 1000;
 const ROSTER_PAUSE_MS = 2000;
 const READ_PAUSE_MS = 1000; // how far was read is kept at most so often
-const NAMES_OFFERED = 8;
+const FOUND_IN_CROWD = 50;
+const SPOKE_LATELY = 100; // messages
 
 export class Visit {
   #room;
@@ -51,6 +51,7 @@ export class Visit {
   #readTimer = null;
   #unkept = null;
   #frames = {
+    __proto__: null, // a frame may be of any type
     welcome: (frame) => this.#onWelcome(frame),
     presence: (frame) => this.#onPresence(frame),
     you: (frame) => this.#onYou(frame),
@@ -71,7 +72,8 @@ export class Visit {
     this.#listen(signal);
     rememberRoom(room);
     this.#connection.open();
-    this.#composer.focus();
+    // Where fingers type, the field would bring up a keyboard over the room.
+    if (window.matchMedia("(hover: hover)").matches) this.#composer.focus();
   }
 
   // Lifecycle
@@ -108,7 +110,7 @@ export class Visit {
       onSay: (said) => this.#say(said),
       onTyping: () => this.#connection.tell({ type: "typing" }),
       onDraft: (draft) => keepDraft(this.#room, draft),
-      findNames: (query) => this.#findNames(query),
+      findPeople: (query) => this.#findPeople(query),
       onSource: (seq) => this.goTo(seq),
       signal,
     });
@@ -177,8 +179,13 @@ export class Visit {
     this.#composer.focus();
   }
 
+  /** For those who do not see that the page shows another room. */
+  announceRoom() {
+    this.#announcer.note(t("announce.room", { room: this.#room }));
+  }
+
   togglePeople() {
-    byId("people-toggle").click();
+    this.#panel.toggle();
   }
 
   async changeName(problem) {
@@ -318,18 +325,17 @@ export class Visit {
     this.#signs.writing(this.#writers.names());
   }
 
-  /** Names that `@` may be completed to: who is here, and who spoke lately. */
-  async #findNames(query) {
-    const spoke = this.#timeline.events.slice(-100).map(({ by }) => by?.name);
-    const here = this.#roster.isCrowd ? await this.#namesInCrowd(query) : this.#roster.people.map(({ name }) => name);
-    const names = new Set([...here, ...spoke].filter((name) => name && name !== this.#timeline.you.name));
-    return matching([...names], query, NAMES_OFFERED);
+  /** People that `@` may be completed to: who spoke lately, and who is here. */
+  async #findPeople(query) {
+    const spoke = this.#timeline.events.slice(-SPOKE_LATELY).map(({ by }) => by);
+    const here = this.#roster.isCrowd ? await this.#findInCrowd(query) : this.#roster.people;
+    return [...spoke, ...here].filter((person) => person && person.id !== this.#timeline.you.id);
   }
 
-  async #namesInCrowd(query) {
-    const question = { type: "people", query, limit: NAMES_OFFERED };
+  async #findInCrowd(query) {
+    const question = { type: "people", query, limit: FOUND_IN_CROWD };
     const answer = await this.#connection.ask(question).catch(() => ({ people: [] }));
-    return answer.people.map(({ name }) => name);
+    return answer.people;
   }
 
   // My name

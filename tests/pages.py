@@ -3,15 +3,15 @@
 Any console error and any error of a page that a test did not expect fails it; a breach of the
 Content-Security-Policy is such an error. Waiting is always for something on the page.
 
-The fixtures reach every test through tests/conftest.py. They live as long as one module of tests, as Playwright keeps
-an event loop running from its start to its end, in which no other test could run one.
+The fixtures reach every test through tests/conftest.py, which keeps these tests together: one Chromium and one server
+serve them all, until a test comes that needs none.
 """
 
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ expect.set_options(timeout=DEADLINE_S * 1000)
 @contextmanager
 def chromium(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
     """A Chromium with `arguments` besides ours, as --host-resolver-rules."""
-    program = shutil.which("chromium")
+    # The engine without the browser around it, at half the cost; where there is none the browser does.
+    program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if not program:
         pytest.skip("Chromium is missing: `make deps` installs it")
     browser = playwright.chromium.launch(executable_path=program, args=[*CHROMIUM_ARGUMENTS, *arguments])
@@ -58,24 +59,64 @@ def chromium(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as playwright:
-        yield playwright
+# Kept from test to test
+
+
+PAGE_GROUPS = 2  # as many Chromiums at once
+
+_made: dict[str, Any] = {}
+_kept = ExitStack()
+
+
+def _keep(name: str, make: Callable[[], AbstractContextManager[Any]]) -> Any:
+    if name not in _made:
+        _made[name] = _kept.enter_context(make())
+    return _made[name]
+
+
+def let_go() -> None:
+    """End what the tests of the pages share: no other test can run an event loop beside Playwright's."""
+    _made.clear()
+    _kept.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each worker take modules with tests of pages as a whole, and as few workers as possible any at all."""
+    modules = sorted({item.path for item in items if "playwright" in getattr(item, "fixturenames", ())})
+    for item in items:
+        if item.path in modules:
+            item.add_marker(pytest.mark.xdist_group(f"pages-{modules.index(item.path) % PAGE_GROUPS}"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("xdist_group") is None:
+        let_go()
+
+
+def pytest_sessionfinish() -> None:
+    let_go()
 
 
 @pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    with chromium(playwright) as browser:
-        yield browser
+def playwright() -> Playwright:
+    kept: Playwright = _keep("playwright", sync_playwright)
+    return kept
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server without a rate limit, for all tests of a module; each takes a room of its own."""
-    database = tmp_path_factory.mktemp("pages") / "chatroom.db"
-    with ServerProcess(database, message_rate=0) as server:
-        yield server
+def browser(playwright: Playwright) -> Browser:
+    kept: Browser = _keep("browser", lambda: chromium(playwright))
+    return kept
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:
+    """A server without a rate limit, for all; each test takes a room of its own."""
+    kept: ServerProcess = _keep(
+        "server", lambda: ServerProcess(tmp_path_factory.mktemp("pages") / "chatroom.db", message_rate=0)
+    )
+    return kept
 
 
 class House:
@@ -132,7 +173,7 @@ def house_at(where: ServerProcess | str, browser: Browser, room: str, expected: 
 
 @pytest.fixture
 def house(browser: Browser, server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[House]:
-    room = re.sub(r"\W+", "-", request.node.name.removeprefix("test_"))[:60]
+    room = re.sub(r"\W+", "-", f"{request.module.__name__.removeprefix('tests.test_')} {request.node.name}")[:60]
     with house_at(server, browser, room) as house:
         yield house
 

@@ -1,7 +1,6 @@
 """The charts: what they draw is what was measured, and Chromium draws it."""
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -9,14 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from loadtest import charts, page, words
 from loadtest.charts import curve, goal_marks
 from loadtest.histogram import Histogram, index_of, low_ns
 from loadtest.result import plain, write_folder
 from tests.fake_result import make_result, times
-from tests.pages import CHROMIUM_ARGUMENTS, PHONE
+from tests.pages import PHONE
 from tests.support import DEADLINE_S
 
 FRACTIONS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -107,17 +106,6 @@ def test_the_script_makes_no_markup() -> None:
 
 
 # In the browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("Chromium is missing: `make deps` installs it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

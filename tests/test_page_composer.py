@@ -20,7 +20,7 @@ import { speak } from "./words.js";
 
 const people = ["Ann", "Bo", "Anna Lee", "Zoë", "Joanna"].map((name, n) => ({ id: `id${n}`, name }));
 window.told = { said: [], drafts: [], typing: 0, sources: [], asked: [] };
-window.findNames = async () => people;
+window.findPeople = async () => people;
 window.mount = (draft = null) => {
   window.leaving = new AbortController();
   window.composer = new Composer({
@@ -29,7 +29,7 @@ window.mount = (draft = null) => {
     onTyping: () => told.typing++,
     onDraft: (kept) => told.drafts.push(kept),
     onSource: (seq) => told.sources.push(seq),
-    findNames: (query) => (told.asked.push(query), findNames(query)),
+    findPeople: (query) => (told.asked.push(query), findPeople(query)),
     signal: leaving.signal,
   });
 };
@@ -386,7 +386,7 @@ def test_stale_names_are_dropped_and_hasty_keys_take_no_other(page: Page) -> Non
     """An answer that comes after one wrote on is not shown; until the new one comes only names that still fit are."""
     page.evaluate("""() => {
         window.answers = {};
-        window.findNames = (query) => new Promise((resolve, reject) => { answers[query] = { resolve, reject }; });
+        window.findPeople = (query) => new Promise((resolve, reject) => { answers[query] = { resolve, reject }; });
         window.answer = (query, ...names) => answers[query].resolve(names.map((name) => ({ id: name, name })));
     }""")
     field(page).press_sequentially("@")
@@ -408,9 +408,9 @@ def test_stale_names_are_dropped_and_hasty_keys_take_no_other(page: Page) -> Non
     assert told(page, "said") == [{"text": "@bobx"}]
 
 
-def test_mere_names_are_offered_too_and_none_after_leaving(page: Page) -> None:
-    """Where nobody's id is known the name alone is offered; whoever leaves the room leaves no list behind."""
-    page.evaluate("() => { findNames = async () => ['Ann', 'Bo']; }")
+def test_no_name_is_offered_after_leaving(page: Page) -> None:
+    """Whoever leaves the room leaves no list behind."""
+    page.evaluate("() => { findPeople = async () => [{ id: 'a', name: 'Ann' }, { id: 'b', name: 'Bo' }]; }")
     field(page).press_sequentially("@b")
     expect(offers(page)).to_have_text(["Bo"])
     page.evaluate("() => leaving.abort()")

@@ -409,6 +409,7 @@ def test_nonsense_from_the_server_breaks_nothing(house: House) -> None:
         expect(stored(ann)).to_have_text(["before"])
         mallory.say(*NONSENSE, *NONSENSE)
         say(ann, "after")
+        expect(stored(bo)).to_have_text(["before", "after"])
         say(bo, "as ever")
         expect(stored(ann)).to_contain_text(["before", "after", "as ever"])
         expect(banner(ann)).to_be_hidden()
