@@ -281,9 +281,12 @@ export class Visit {
     else if (key.startsWith("say:")) this.#outbox.onWrittenElsewhere(key.slice("say:".length));
   }
 
+  // At once, and then for a while only in mind: in a busy room it changes with every frame.
   #keepRead(mark) {
     this.#unkept = mark;
-    this.#readTimer ??= setTimeout(() => this.#keepReadNow(), READ_PAUSE_MS);
+    if (this.#readTimer !== null) return;
+    this.#keepReadNow();
+    this.#readTimer = setTimeout(() => this.#keepReadNow(), READ_PAUSE_MS);
   }
 
   #keepReadNow() {
