@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 FOLDER = Path(__file__).parent.parent / "static"
 ENTRY = "app.js"
+STYLE = "style.css"  # all of styles/, so that a page asks once; what the others build on comes first
+GROUND = "styles/base.css"
 
 # What a file's ending means; a file with another one (an editor's copy) is not served.
 TYPES = {
@@ -49,7 +51,10 @@ class Assets:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         paths = sorted(path for path in folder.rglob("*") if path.suffix in TYPES and path.is_file())
-        self.files = {path.relative_to(folder).as_posix(): _asset(path.suffix, path.read_bytes()) for path in paths}
+        sources = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+        if styles := [name for name in sources if name.startswith("styles/")]:
+            sources[STYLE] = b"".join(sources[name] for name in sorted(styles, key=_place))
+        self.files = {name: _asset(posixpath.splitext(name)[1], source) for name, source in sources.items()}
         names_and_bodies = (name.encode() + b"\0" + asset.body + b"\0" for name, asset in self.files.items())
         self.version = hashlib.sha256(b"".join(names_and_bodies)).hexdigest()[:12]
         self.base = f"/static/{self.version}"
@@ -70,6 +75,10 @@ class Assets:
         folder, code = posixpath.dirname(name), self.files[name].body.decode()
         paths = (posixpath.normpath(posixpath.join(folder, path)) for path in _IMPORT.findall(code))
         return [path for path in paths if path in self.files]
+
+
+def _place(name: str) -> tuple[bool, str]:
+    return name != GROUND, name
 
 
 @functools.cache  # several servers may live in one process

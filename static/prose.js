@@ -10,6 +10,7 @@ import { t } from "./words.js";
 
 const JUMBO = /^(?:\p{RGI_Emoji}\s*){1,3}$/v;
 const LONGEST_JUMBO = 64; // UTF-16 units: an emoji may have a dozen
+const FIRST_EMOJI = 0x203c; // of those that need no second sign
 
 const BLOCKS = { paragraph: paragraphNode, quote: quoteNode, list: listNode, code: codeNode };
 const INLINE = {
@@ -23,12 +24,15 @@ const INLINE = {
 
 /** Fills `node` with `text`; mentions of `me` stand out, `onCopy(text)` hears of a code block's button. */
 export function paint(node, text, { me = "", onCopy = () => {} } = {}) {
-  node.classList.toggle("jumbo", text.length <= LONGEST_JUMBO && JUMBO.test(text));
+  node.classList.toggle("jumbo", isJumbo(text));
   node.replaceChildren();
   fill(node, blockNodes(parsed(text, { me }), onCopy));
 }
 
 // Internal
+
+// The table of emoji is large: most texts are told apart by their first sign.
+const isJumbo = (text) => text.length <= LONGEST_JUMBO && text.codePointAt(0) >= FIRST_EMOJI && JUMBO.test(text);
 
 const blockNodes = (blocks, onCopy) => blocks.map((block) => BLOCKS[block.type](block, onCopy));
 

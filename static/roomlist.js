@@ -6,7 +6,7 @@
  */
 
 import { byId, fromTemplate, part, setText } from "./dom.js";
-import { linkTo } from "./sharing.js";
+import { linkTo } from "./links.js";
 import { forgetRoom, onWrittenElsewhere, recentRooms } from "./storage.js";
 import { Unread } from "./unread.js";
 import { clockTime, dayKey, exactTime, hueOf, initial, shortDate, t } from "./words.js";

@@ -1,28 +1,13 @@
 /*
- * Links to rooms and messages, and the dialog that shares one: as a link, as a QR code, through the system.
- *
- * On the machine the server runs on, the page's own address is of no use to others: then the one they can reach is
- * shared, if the server knows it.
+ * The dialog that shares a room: as a link, as a QR code, through the system.
  */
 
 import { copyText } from "./clipboard.js";
 import { byId, setText } from "./dom.js";
+import { sharedLinkTo } from "./links.js";
 import { t } from "./words.js";
 
 const LOOPBACK = /^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
-
-/** The address of a room, or of one message in it, for this browser. */
-export const linkTo = (room, seq) => addressOf(location.origin, room, seq);
-
-/** The same for others, who may not reach this machine by the name this browser uses. */
-export const sharedLinkTo = (room, seq) => addressOf(document.body.dataset.share || location.origin, room, seq);
-
-function addressOf(origin, room, seq) {
-  const url = new URL("/", origin);
-  url.searchParams.set("room", room);
-  if (seq !== undefined) url.hash = seq;
-  return url.href;
-}
 
 export class Sharing {
   #dialog = byId("sharing");

@@ -8,17 +8,19 @@
 
 const WINDOW_MS = 10_000;
 const EYE_PER_WINDOW = 100; // ten a second: already more than most people read
+const EYE_PER_S = 40; // and so many at once nobody sees coming
 const TAIL = 12; // the newest stand as they are, so that one sees what is going on
 const MAX_SUMS = 40;
 
 export class Surge {
   #sums = [];
   #window = null;
+  #second = { from: 0, n: 0 };
   #newest = 0;
 
   /** True while more comes than can be read. */
   get isOn() {
-    return Boolean(this.#window?.isOver);
+    return this.#window !== null && (this.#window.isCrowded || this.#window.isSurging);
   }
 
   /** What is summed up, oldest first: `{first, last, from, to}` (seqs, inclusive; ms). */
@@ -33,7 +35,7 @@ export class Surge {
     if (seq <= this.#newest) return;
     if (!this.#belongs(seq, at)) this.#begin(seq, at);
     Object.assign(this.#window, { last: seq, to: at });
-    this.#window.isOver ||= seq - this.#window.first >= EYE_PER_WINDOW;
+    this.#window.isCrowded ||= seq - this.#window.first >= EYE_PER_WINDOW || this.#perSecond(at) >= EYE_PER_S;
     this.#newest = seq;
   }
 
@@ -57,6 +59,12 @@ export class Surge {
 
   // Internal
 
+  #perSecond(at) {
+    if (at - this.#second.from >= 1000) this.#second = { from: at, n: 0 };
+    this.#second.n += 1;
+    return this.#second.n;
+  }
+
   #belongs(seq, at) {
     return this.#window !== null && seq === this.#newest + 1 && at - this.#window.from < WINDOW_MS;
   }
@@ -64,10 +72,9 @@ export class Surge {
   // A surge that lasts is summed up from the start of each window; where it has ended its newest stay as they are.
   #begin(seq, at) {
     const before = this.#window;
-    const isSurging = before?.isOver && at - before.to < WINDOW_MS;
-    const isCrowded = before?.isOver && before.last - before.first >= EYE_PER_WINDOW;
-    if (isCrowded) this.#add(isSurging ? before : { ...before, last: before.last - TAIL });
-    this.#window = { first: seq, last: seq, from: at, to: at, isOver: Boolean(isSurging) };
+    const isSurging = this.isOn && at - before.to < WINDOW_MS;
+    if (before?.isCrowded) this.#add(isSurging ? before : { ...before, last: before.last - TAIL });
+    this.#window = { first: seq, last: seq, from: at, to: at, isCrowded: false, isSurging };
   }
 
   // The oldest two become one: a room that never rests must not fill the page with sums.

@@ -36,6 +36,7 @@ export class View {
   #height_px = this.#log.clientHeight;
   #isFollowing = true;
   #isHeld = false;
+  #isSelecting = false;
   #isScheduled = false;
   #isLoadingOlder = false;
   #isStuck = false;
@@ -92,6 +93,7 @@ export class View {
     this.#toEnd.addEventListener("click", () => this.follow(), options);
     this.#toUnread.addEventListener("click", () => this.#goToUnread(), options);
     document.addEventListener("visibilitychange", () => this.#onVisibility(), options);
+    document.addEventListener("selectionchange", () => this.#onSelection(), options);
     // A keyboard that opens, a window that shrinks: whoever was at the end stays there.
     const resizing = new ResizeObserver(() => this.#onResize());
     resizing.observe(this.#log);
@@ -119,6 +121,7 @@ export class View {
   follow() {
     this.#picker.letGo();
     if (this.#isSelecting) document.getSelection().removeAllRanges();
+    this.#isSelecting = false; // its event comes later
     this.#isFollowing = true;
     this.schedule();
   }
@@ -162,11 +165,6 @@ export class View {
   /** True if the page goes along with the room: the reader is at the end, and reads or marks nothing there. */
   get #stays() {
     return this.#isFollowing && !this.#isHeld && !this.#isSelecting;
-  }
-
-  get #isSelecting() {
-    const selection = document.getSelection();
-    return !selection.isCollapsed && this.#log.contains(selection.anchorNode);
   }
 
   #paint() {
@@ -295,6 +293,13 @@ export class View {
   #onScroll() {
     if (this.#log.clientHeight !== this.#height_px) return; // not the reader's doing: #onResize follows
     this.#judgePlace();
+  }
+
+  #onSelection() {
+    const { isCollapsed, anchorNode } = document.getSelection();
+    const wasSelecting = this.#isSelecting;
+    this.#isSelecting = !isCollapsed && this.#log.contains(anchorNode);
+    if (wasSelecting && !this.#isSelecting) this.#judgePlace();
   }
 
   #judgePlace() {

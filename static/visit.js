@@ -14,7 +14,7 @@ import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { CROWD, Roster, Writers } from "./people.js";
-import { sharedLinkTo } from "./sharing.js";
+import { sharedLinkTo } from "./links.js";
 import { Signs } from "./signs.js";
 import { draftOf, keepDraft, keepReadMark, onWrittenElsewhere, readMark, rememberRoom } from "./storage.js";
 import { Surge } from "./surge.js";

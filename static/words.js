@@ -10,21 +10,28 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 const HUES = 18;
 
 let table = {};
-let plural, list, number, clock, exact, fullDay, shortDay;
+let tag = "en";
+let formats = {};
 
 /** Chooses the language: its tag (BCP 47) and its table, sentences by key. */
 export function speak(language, sentences) {
+  tag = language;
   table = sentences;
-  plural = new Intl.PluralRules(language);
-  list = new Intl.ListFormat(language, { type: "conjunction" });
-  number = new Intl.NumberFormat(language);
-  clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
-  exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "medium" });
-  fullDay = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
-  shortDay = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
+  formats = {};
 }
 
-speak("en", {});
+const MAKERS = {
+  plural: () => new Intl.PluralRules(tag),
+  list: () => new Intl.ListFormat(tag, { type: "conjunction" }),
+  number: () => new Intl.NumberFormat(tag),
+  clock: () => new Intl.DateTimeFormat(tag, { timeStyle: "short" }),
+  exact: () => new Intl.DateTimeFormat(tag, { dateStyle: "full", timeStyle: "medium" }),
+  fullDay: () => new Intl.DateTimeFormat(tag, { weekday: "long", day: "numeric", month: "long", year: "numeric" }),
+  shortDay: () => new Intl.DateTimeFormat(tag, { day: "numeric", month: "short" }),
+};
+
+// Each takes milliseconds to make: when it is needed, and once.
+const format = (kind) => (formats[kind] ??= MAKERS[kind]());
 
 /**
  * The sentence `key` with its places filled: `{name}` by `values.name`. A sentence that has several forms is chosen by
@@ -32,7 +39,7 @@ speak("en", {});
  */
 export function t(key, values = {}) {
   const entry = table[key] ?? key;
-  const sentence = typeof entry === "string" ? entry : entry[plural.select(values.n)] ?? entry.other;
+  const sentence = typeof entry === "string" ? entry : entry[format("plural").select(values.n)] ?? entry.other;
   return sentence.replace(/\{(\w+)\}/g, (_, place) => filled(values[place]));
 }
 
@@ -47,10 +54,10 @@ export function sentenceOf({ code, message, retry_after }) {
   return canSay(key) ? t(key, { n: Math.ceil(retry_after ?? 1) }) : message;
 }
 
-export const clockTime = (at) => clock.format(at);
-export const shortDate = (at) => shortDay.format(at);
-export const exactTime = (at) => exact.format(at);
-export const count = (n) => number.format(n);
+export const clockTime = (at) => format("clock").format(at);
+export const shortDate = (at) => format("shortDay").format(at);
+export const exactTime = (at) => format("exact").format(at);
+export const count = (n) => format("number").format(n);
 
 /** The length the server counts: code points, not UTF-16 units. */
 export const codePoints = (text) => [...text].length;
@@ -65,7 +72,7 @@ export const isolated = (name) => `\u2068${name}\u2069`;
 export function listed(names, atMost = 3) {
   const shown = names.slice(0, names.length > atMost ? atMost - 1 : atMost).map(isolated);
   const others = names.length - shown.length;
-  return list.format(others > 0 ? [...shown, t("people.others", { n: others })] : shown);
+  return format("list").format(others > 0 ? [...shown, t("people.others", { n: others })] : shown);
 }
 
 /** Two moments are of the same local day exactly if this is equal. */
@@ -80,7 +87,7 @@ export function isoDay(at) {
 export function dayName(at, now = Date.now()) {
   if (dayKey(at) === dayKey(now)) return t("day.today");
   if (dayKey(at) === dayKey(now - DAY_MS)) return t("day.yesterday");
-  return fullDay.format(at);
+  return format("fullDay").format(at);
 }
 
 /** One of 18 hues for an id: the same person looks the same on every screen. */

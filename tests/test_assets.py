@@ -28,6 +28,12 @@ def test_files_are_kept_as_they_are_and_compressed(tmp_path: Path) -> None:
     assert (script.body, script.packed) == (b"x", None)
 
 
+def test_the_styles_are_one_sheet_with_the_ground_first(tmp_path: Path) -> None:
+    """A page asks for one file, in which what others build on stands before them."""
+    assets = Assets(write(tmp_path, styles__b_css="b {}\n", styles__base_css="base {}\n", styles__a_css="a {}\n"))
+    assert assets.files["style.css"].body == b"base {}\na {}\nb {}\n"
+
+
 @pytest.mark.parametrize(
     ("suffix", "source", "sent"),
     [

@@ -331,9 +331,8 @@ class WireTest(HttpTestCase):
         for path in (
             "/",
             "/rooms",
-            "/nothing",
             f"{base}/app.js",
-            f"{base}/styles/base.css",
+            f"{base}/style.css",
             "/api/rooms/default/messages",
         ):
             plain, body, _ = await self.bare(path)
@@ -374,7 +373,7 @@ class StaticTest(HttpTestCase):
         """Browsers that may not sniff take a file for what it is said to be."""
         for name, type in (
             ("app.js", "text/javascript; charset=UTF-8"),
-            ("styles/base.css", "text/css; charset=UTF-8"),
+            ("style.css", "text/css; charset=UTF-8"),
             ("icon.svg", "image/svg+xml"),
         ):
             self.assertEqual((await self.get(f"/static/0123456789ab/{name}")).headers["Content-Type"], type)
