@@ -101,6 +101,11 @@ export class Timeline {
     return missing + later.filter((event) => event.type === "message" && !this.isMine(event)).length;
   }
 
+  /** True if it was said while the line was open, and not before. */
+  isLive({ seq }) {
+    return seq > this.#head;
+  }
+
   isMine(event) {
     return event.by?.id === this.you.id;
   }

@@ -246,7 +246,7 @@ export class Visit {
   #onEvent(event) {
     if (this.#timeline.isMine(event)) event.client_id = this.#outbox.claim(event);
     this.#timeline.merge([event]);
-    this.#surge.heard(event);
+    if (this.#timeline.isLive(event)) this.#surge.heard(event);
     if (event.type !== "message") return;
     if (this.#writers.stopped(event.by.id)) this.#showWriters();
     const isNews = event.seq > this.#timeline.enteredHead && !this.#timeline.isMine(event);

@@ -85,3 +85,12 @@ def test_writing_goes_on_in_a_flood(house: House) -> None:
         ann.get_by_label("Your message").press_sequentially("I am still here")
         ann.keyboard.press("Enter")
         expect(ann.locator(".message.stored.mine")).to_have_text(re.compile("I am still here"))
+
+
+def test_what_was_said_before_is_not_summed_up(house: House) -> None:
+    """However fast it was said then: who comes in wants to read it."""
+    with flood(house, speakers=1):
+        pass
+    ann = house.enter("Ann")
+    expect(texts(ann)).to_have_count(50)
+    expect(ann.locator(".sum")).to_have_count(0)

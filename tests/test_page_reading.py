@@ -300,9 +300,9 @@ def test_the_unread_line_stands_where_one_left(house: House) -> None:
 
 def test_two_tabs_agree_on_what_was_read(house: House) -> None:
     """What one tab has read is not new in the other."""
+    fill_room(house.url, house.room, 40)
     context = house.person()
     first = house.enter("Ann", context)
-    fill_room(house.url, house.room, 40)
     expect(texts(first).last).to_have_text("message 40")
     log_of(first).evaluate("log => { log.scrollTop = 0; }")
     fill_room(house.url, house.room, 3, "later")

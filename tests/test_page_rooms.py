@@ -292,7 +292,7 @@ def test_another_room_is_picked_without_leaving_the_page(house: House) -> None:
     with context.expect_page() as opened:
         toggle.click()
         row(page, "here").get_by_role("link").click(modifiers=["Control"])
-    assert opened.value.url == f"{house.url}/?room=here"
+    opened.value.wait_for_url(f"{house.url}/?room=here")
     expect(sheet).to_be_visible()
 
 
@@ -430,7 +430,7 @@ def test_a_code_that_cannot_be_had_leaves_the_link(house: House) -> None:
 
 def test_links_lead_to_rooms_and_to_messages(modules: Page) -> None:
     """A link names the room, whatever its name, and the message by its place."""
-    script = "const { linkTo } = await load('sharing'); return [linkTo('a&b #1'), linkTo('茶', 7)];"
+    script = "const { linkTo } = await load('links'); return [linkTo('a&b #1'), linkTo('茶', 7)];"
     origin = modules.evaluate("location.origin")
     assert run(modules, script) == [f"{origin}/?room=a%26b+%231", f"{origin}/?room={quote('茶')}#7"]
 
