@@ -150,8 +150,10 @@ export class View {
 
   /** The room was read up to `mark` ({seq, at}) when the reader left it; null for a first visit. */
   enter(head, mark) {
-    this.#seen = mark && mark.seq <= head ? mark.seq : head;
-    this.#drawUnreadLine(mark?.at ?? null);
+    const isOurs = mark !== null && mark.seq <= head;
+    this.#seen = isOurs ? mark.seq : head;
+    if (!isOurs) this.#actions.read({ seq: head, at: Date.now() });
+    this.#drawUnreadLine(isOurs ? mark.at : null);
   }
 
   /** Another tab has read further. */
