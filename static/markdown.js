@@ -17,7 +17,15 @@ export function parsed(text, { me = "" } = {}) {
   return blocksOf(text.split(/\r\n?|\n/), { me, quotes: 0 });
 }
 
+/** The same without its signs, on one line: what a quote shows of it. */
+export const plainOf = (text) => parsed(text).map(plainBlock).join(" ").replace(/\s+/g, " ").trim();
+
 // Internal
+
+const plainBlock = ({ inline, blocks, items, text }) =>
+  text ?? (blocks ?? []).map(plainBlock).concat((items ?? [inline ?? []]).map(plainInline)).join(" ");
+
+const plainInline = (pieces) => pieces.map((piece) => piece.text ?? (piece.inline ? plainInline(piece.inline) : piece)).join("");
 
 const FENCE = /^( {0,3})(`{3,})([^`]*)$/;
 const LANGUAGE = /^[\w+#.\-]{0,20}$/;

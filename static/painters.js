@@ -5,6 +5,7 @@
  */
 
 import { fromTemplate, paintPerson, part } from "./dom.js";
+import { plainOf } from "./markdown.js";
 import { paint as paintProse } from "./prose.js";
 import { clockTime, dayName, exactTime, hueOf, isoDay, sentenceOf, t } from "./words.js";
 
@@ -55,7 +56,7 @@ function quotedText(source) {
 }
 
 /** A text on one line, as long as a line may get. */
-export const snippetOf = (text) => [...text.slice(0, 2 * QUOTE_LENGTH).replace(/\s+/g, " ")].slice(0, QUOTE_LENGTH).join("");
+const snippetOf = (text) => [...plainOf(text.slice(0, 2 * QUOTE_LENGTH))].slice(0, QUOTE_LENGTH).join("");
 
 function paintFold(node, fold) {
   node.classList.toggle("folded", fold === "folded");

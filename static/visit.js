@@ -11,6 +11,7 @@ import { Composer } from "./composer.js";
 import { askWhyRefused, Connection } from "./connection.js";
 import { byId, setText } from "./dom.js";
 import { History } from "./history.js";
+import { plainOf } from "./markdown.js";
 import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { CROWD, Roster, Writers } from "./people.js";
@@ -378,7 +379,7 @@ export class Visit {
   }
 
   #tools = {
-    reply: ({ seq, by, text }) => this.#composer.replyTo({ seq, by, text }),
+    reply: ({ seq, by, text }) => this.#composer.replyTo({ seq, by, text: plainOf(text) }),
     copy: ({ text }) => this.#copy(text),
     link: ({ seq }) => this.#copyLink(seq),
   };

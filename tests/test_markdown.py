@@ -262,3 +262,10 @@ def test_any_text_takes_time_in_proportion_to_its_length(modules: Page) -> None:
         HOSTILE,
     )
     modules.wait_for_function("window.isThrough", timeout=DEADLINE_S * 1000)
+
+
+def test_a_quote_shows_the_text_without_its_signs(modules: Page) -> None:
+    """On one line, whatever it was made of."""
+    text = "**Bold _and_ soft**, `a < b`\n> said\n\n- one\n- ~~two~~\n\n```js\nlet a;\n```\nhttp://a.example @Ann"
+    plain = "Bold and soft, a < b said one two let a; http://a.example @Ann"
+    assert run(modules, "const { plainOf } = await load('markdown'); return plainOf(arg);", text) == plain
