@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -357,6 +357,7 @@ class QrCode(Asked):
 
     # Drawing takes 5 to 130 ms, by the length of the link: not on the loop, and one at a time.
     drawing = ThreadPoolExecutor(1, "qr")
+    waiting: ClassVar[int] = 0
 
     async def head(self) -> None:
         await self.get()
@@ -365,10 +366,23 @@ class QrCode(Asked):
         room = self.room_name(self.argument("room", "default") or "")
         link = f"{self._origin()}/?room={quote(room, safe=UNQUOTED)}"
         self.refuse_if_too_often()
-        code = await asyncio.get_running_loop().run_in_executor(self.drawing, qr_code, link)
+        code = await self._drawn(link)
         self.set_header("Content-Type", "image/svg+xml")
         self.set_header("Cache-Control", f"private, max-age={CODE_S}")
         self.finish(code)
+
+    async def _drawn(self, link: str) -> bytes:
+        """The code, unless too many are waited for: tokens cost nothing, so that no limit a person bounds this."""
+        if QrCode.waiting >= MOST_WAITING_CODES:
+            raise Unavailable(503, "Too many codes are being drawn; try again in a moment.", 2)
+        QrCode.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.drawing, qr_code, link)
+        finally:
+            QrCode.waiting -= 1
+
+    def _who(self) -> str:
+        return address_of(self.request)
 
     def _origin(self) -> str:
         """Where the room is: where it was asked for, or with `share=1` where others reach it."""
@@ -379,6 +393,7 @@ class QrCode(Asked):
         return f"{'https' if is_https(self.request) else 'http'}://{self.request.host}"
 
 
+MOST_WAITING_CODES = 8
 UNQUOTED = "!*'()"  # what encodeURIComponent leaves besides what `quote` does: pages write the link so
 
 

@@ -7,8 +7,11 @@
 import { byId, setText } from "./dom.js";
 import { linkTo } from "./links.js";
 import { Naming } from "./naming.js";
+import { oneSpelling, problemWith } from "./roomname.js";
 import { Visit } from "./visit.js";
 import { speak } from "./words.js";
+
+const DIALOGS_RETRY_MS = 3000;
 
 speak(document.documentElement.lang, JSON.parse(byId("words").textContent));
 
@@ -29,6 +32,7 @@ function enter(room, target) {
     return;
   }
   const isAnother = page.visit !== null;
+  for (const dialog of document.querySelectorAll("dialog:modal")) dialog.close(); // each speaks of the room it was opened in
   page.visit?.leave();
   page.room = room;
   showName(room);
@@ -42,17 +46,23 @@ function showName(room) {
   setText(heading.firstElementChild, room);
 }
 
-/** The room and the message that an address of this page names; null for any other address. */
+/** The room and the message that an address of this page names; null for any other address, and for a bad room. */
 function placeAt(address) {
   const url = new URL(address, location);
   if (url.origin !== location.origin || url.pathname !== "/") return null;
-  const seq = /^#([1-9]\d{0,15})$/.exec(url.hash)?.[1];
-  return { room: url.searchParams.get("room") ?? "default", target: seq ? Number(seq) : null };
+  // The last one counts, as on the server.
+  const room = oneSpelling(url.searchParams.getAll("room").at(-1) ?? "default");
+  return problemWith(room) ? null : { room, target: targetOf(url) };
+}
+
+function targetOf({ hash }) {
+  const seq = Number(/^#([1-9]\d{0,15})$/.exec(hash)?.[1]);
+  return Number.isSafeInteger(seq) ? seq : null;
 }
 
 function onAddress() {
-  const { room, target } = placeAt(location);
-  if (page.visit) enter(room, target);
+  const place = placeAt(location);
+  if (page.visit && place) enter(place.room, place.target);
 }
 
 /** A link to a room that somebody wrote is gone to without a reload. */
@@ -70,10 +80,21 @@ byId("rows").addEventListener("click", onLink);
 window.addEventListener("popstate", onAddress);
 
 await naming.known();
-enter(page.room, placeAt(location).target);
+enter(page.room, targetOf(location));
 byId("me").addEventListener("click", () => page.visit.changeName());
 
-const { dialogsOf } = await import("./dialogs.js");
-const { sharing, switcher } = dialogsOf(page);
+const { sharing, switcher } = await dialogs();
 byId("rooms-toggle").addEventListener("click", () => switcher.show());
 byId("share").addEventListener("click", () => sharing.open(page.room));
+
+/** What the bar's buttons open; a server that is away at the moment is asked again, by a name that did not fail. */
+async function dialogs() {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const { dialogsOf } = await import(attempt ? `./dialogs.js?${attempt}` : "./dialogs.js");
+      return dialogsOf(page);
+    } catch {
+      await new Promise((resolve) => { setTimeout(resolve, DIALOGS_RETRY_MS); });
+    }
+  }
+}

@@ -238,7 +238,7 @@ export class Connection {
   }
 
   #noLine() {
-    return this.#signal?.aborted ? this.#signal.reason : failure(t("line.none"));
+    return this.#signal?.aborted ? this.#signal.reason : failure(t("line.none"), "no_line");
   }
 
   // When it is gone
@@ -278,7 +278,7 @@ export class Connection {
   #judge(answer) {
     const { status, retry_after } = answer ?? {};
     if (status === 429 || status === 503) this.#stayAway({ retry_after, why: "full" });
-    else if (status >= 400 && status < 500) this.#end(t("line.refused"));
+    else if (status === 400) this.#end(t("line.refused")); // the room's name: no later try is better
     else this.#stayAway({ why: status < 400 ? "blocked" : "unreachable" });
   }
 

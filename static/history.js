@@ -28,7 +28,7 @@ export class History {
   async older(seq) {
     const page = await this.#page({ before: seq });
     if (page) this.#timeline.mergeOlder(page);
-    return Boolean(page);
+    return Boolean(page && (page.events.length || !page.more_before));
   }
 
   /** A part of a gap (`after` and `before` exclusive), from the side one comes from, so that one reads on from there. */
@@ -36,34 +36,33 @@ export class History {
     const limit = Math.min(GAP_PAGE, before - after - 1);
     const page = await this.#page(isFromBelow ? { before, limit } : { after, limit });
     if (page) this.#timeline.merge(page.events);
-    return Boolean(page);
+    return Boolean(page?.events.length);
   }
 
-  /** The messages around `seq`; false if it is none. */
+  /** The messages around `seq`: whether it is one, or undefined if that could not be asked. */
   async around(seq) {
     const page = await this.#page({ after: Math.max(0, seq - AROUND - 1), limit: 2 * AROUND + 1 });
-    if (page) this.#timeline.merge(page.events);
+    if (!page) return undefined;
+    this.#timeline.merge(page.events);
     return this.#timeline.at(seq) !== undefined;
   }
 
-  /** The messages from a moment on (ms); resolves to the first one's seq, or null. */
+  /** The messages from a moment on (ms): the first one's seq, null if there is none, undefined if that could not be asked. */
   async since(at) {
     const page = await this.#page({ at, limit: 2 * AROUND });
-    if (page) this.#timeline.merge(page.events);
-    return page?.events[0]?.seq ?? null;
+    if (!page) return undefined;
+    this.#timeline.merge(page.events);
+    return page.events[0]?.seq ?? null;
   }
 
-  /** The message that a reply answers: asked for once. */
+  /** The message that a reply answers: asked for once a line. */
   async source(seq) {
     if (this.#asked.has(seq)) return;
     this.#asked.add(seq);
-    try {
-      const { events } = await this.#ask({ around: seq, limit: 1 });
-      this.#timeline.addSource(seq, events[0] ?? null);
-    } catch (error) {
-      if (error.code === "not_found") this.#timeline.addSource(seq, null);
-      else this.#asked.delete(seq);
-    }
+    const answer = await this.#ask({ around: seq, limit: 1 }).catch((error) => error);
+    if (answer.type !== "page" && answer.code !== "not_found") return;
+    this.#asked.delete(seq);
+    this.#timeline.addSource(seq, answer.events?.[0] ?? null);
     this.#onSource();
   }
 

@@ -26,6 +26,6 @@ export class Jump {
   // A date alone would be read as one of Greenwich.
   #go() {
     const at = new Date(`${this.#field.value}T00:00`).getTime();
-    if (Number.isFinite(at)) this.#onDay(at);
+    if (Number.isFinite(at)) this.#onDay(Math.max(0, at));
   }
 }

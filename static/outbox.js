@@ -11,6 +11,8 @@ import { dropSay, keepSay, keptSay, saysOf } from "./storage.js";
 
 const NOT_STORED_RETRY_S = 2; // a disk that is full or slow is not helped by haste
 const ORPHAN_MS = 4000; // what another tab said is left to it for so long
+const LONGEST_HOLD_S = 3600; // a longer timer overflows, and fires at once
+const CLOCKS_DIFFER_MS = 60_000; // of this machine and the server
 const REMEMBERED_MS = 20 * 60 * 60 * 1000; // the server knows a client_id for 24 h: later a retry could store it twice
 
 /** A name for a say that no other say has. crypto.randomUUID is missing on plain http, getRandomValues is not. */
@@ -50,7 +52,7 @@ export class Outbox {
   /** What was on its way may be stored all the same. */
   lineLost() {
     this.#isLineOpen = false;
-    for (const say of this.#says) say.isUnsure ||= say.state === "sending" || say.state === "held";
+    for (const say of this.#says.filter(isUnderWay)) Object.assign(say, { isUnsure: true, state: "waiting" });
     this.#land();
   }
 
@@ -92,8 +94,10 @@ export class Outbox {
   onAck({ client_id, seq }, newest) {
     dropSay(client_id);
     const say = this.#find(client_id);
+    // One that was taken for another event has given its name away: it comes as an event of its own.
+    const isTaken = say?.isUnsure && say.seq !== null && say.seq !== seq;
     if (say) Object.assign(say, { seq, isUnsure: false, state: "stored" });
-    if (seq <= newest) this.#remove(client_id);
+    if (seq <= newest || isTaken) this.#remove(client_id);
     this.#landed(client_id);
   }
 
@@ -136,8 +140,9 @@ export class Outbox {
     this.#onChange();
   }
 
-  #twinOf({ text }) {
-    return this.#says.find((say) => say.isUnsure && say.seq === null && say.text === text);
+  #twinOf({ text, reply_to, at }) {
+    const isTwin = (say) => say.text === text && say.reply_to === reply_to && !(at < say.at - CLOCKS_DIFFER_MS);
+    return this.#says.find((say) => say.isUnsure && say.seq === null && isTwin(say));
   }
 
   #next() {
@@ -162,7 +167,7 @@ export class Outbox {
 
   // The held say stays in flight, so that none overtakes it.
   #hold({ client_id, code }, wait_s) {
-    const wait_ms = wait_s * 1000 + Math.random() * 100;
+    const wait_ms = Math.min(wait_s, LONGEST_HOLD_S) * 1000 + Math.random() * 100;
     this.#timer = setTimeout(() => this.#again(), wait_ms);
     Object.assign(this.#find(client_id) ?? {}, { state: "held", detail: { code, until: Date.now() + wait_ms } });
   }
@@ -197,6 +202,8 @@ export class Outbox {
 
 // One that was only recognised by its text is sent again, too: nothing but its ack is sure.
 const isDue = ({ state, dueAt = 0 }) => state !== "failed" && state !== "stored" && dueAt <= Date.now();
+
+const isUnderWay = ({ state }) => state === "sending" || state === "held";
 
 function frameOf({ client_id, text, reply_to }) {
   return { type: "say", client_id, text, ...(reply_to && { reply_to }) };

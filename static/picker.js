@@ -61,6 +61,14 @@ export class Picker {
     if (!wasHeld) this.#onHold(true);
   }
 
+  /** Rows were painted anew: `nodeOf(key)` shows now what was picked. */
+  repainted(nodeOf) {
+    if (!this.#picked || this.#picked.isConnected) return;
+    const node = nodeOf(this.#picked.dataset.key);
+    if (node) this.pick(node);
+    else this.letGo();
+  }
+
   // Internal
 
   #offerTools(node) {

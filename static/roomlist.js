@@ -7,7 +7,7 @@
 
 import { byId, fromTemplate, part, setText } from "./dom.js";
 import { linkTo } from "./links.js";
-import { forgetRoom, onWrittenElsewhere, recentRooms } from "./storage.js";
+import { forgetRoom, onWrittenElsewhere, recentRooms, saysOf } from "./storage.js";
 import { Unread } from "./unread.js";
 import { clockTime, dayKey, exactTime, hueOf, initial, shortDate, t } from "./words.js";
 
@@ -115,6 +115,8 @@ export class RoomList {
     part(row, "link").ariaCurrent = isCurrent ? "page" : null;
     part(row, "forget").hidden = isCurrent;
     paintTime(part(row, "time"), at);
+    const n = isCurrent ? 0 : saysOf(room).length;
+    if (n > 0) setText(part(row, "time"), t("rooms.unsent", { n }));
     this.#paintUnread(room);
   }
 

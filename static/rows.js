@@ -10,6 +10,7 @@ import { dayKey, dayName, listed, t } from "./words.js";
 const GROUP_MS = 5 * 60 * 1000; // messages of one author nearer than this stand under one byline
 const FOLD_LINES = 14;
 const FOLD_LENGTH = 1400;
+const MAX_PENDING = 100;
 
 /**
  * The rows for a `stretch` of a `timeline`, with `pending` says at its end if it is the room's. `marks` are the reader's:
@@ -23,11 +24,11 @@ export function rowsOf(timeline, stretch, pending, marks) {
   for (const event of events) {
     rows.addHole(before, event.seq);
     while (notices.length && notices[0].after < event.seq) rows.addNotice(notices.shift());
-    rows.addMessage(event);
+    rows.addMessage(event, before);
     before = event.seq;
   }
   notices.forEach((notice) => rows.addNotice(notice));
-  if (isAtEnd) pending.forEach((say) => rows.addMessage(say));
+  if (isAtEnd) rows.addPending(pending);
   return rows.all;
 }
 
@@ -73,11 +74,18 @@ class Rows {
     if (row.text) this.#rows.push(row);
   }
 
-  addMessage(message) {
+  addPending(says) {
+    const older = says.length - MAX_PENDING;
+    if (older > 0) this.#rows.push(noticeRow({ key: "waiting", kind: "note", content: [t("log.waiting", { n: older })] }));
+    for (const say of says.slice(-MAX_PENDING)) this.addMessage(say);
+  }
+
+  /** `before` is the seq up to which everything is shown, summed up, or a gap. */
+  addMessage(message, before) {
     // An event of a kind this page does not know keeps its place among the seqs, and shows nothing.
     if (message.text === undefined) return;
     const above = this.#rows.at(-1);
-    this.#addUnreadLine(message);
+    this.#addUnreadLine(message, before);
     if (!isSameDay(this.#lastMessage, message)) this.#rows.push(dayRow(message.at));
     const isContinued = this.#rows.at(-1) === above && continues(above, message);
     this.#rows.push(this.#messageRow(message, isContinued ? above.groupAt : null));
@@ -86,11 +94,13 @@ class Rows {
 
   // Internal
 
-  #addUnreadLine({ seq, by }) {
+  // Where the line would stand before what is not loaded, there is none.
+  #addUnreadLine({ seq, by }, before) {
     const { unreadAfter } = this.#marks;
     if (this.#hasUnreadLine || unreadAfter === null || !(seq > unreadAfter)) return;
     if (by.id === this.#timeline.you.id) return;
     this.#hasUnreadLine = true;
+    if (this.#rows.length === 0 && before > unreadAfter) return;
     this.#rows.push({ kind: "unread", key: "unread", stamp: "unread", text: t("log.unread") });
   }
 
@@ -148,7 +158,7 @@ function dayRow(at) {
 
 function gapRow(after, before, filling) {
   const text = t("gap.missing", { n: before - after - 1 });
-  const isFilling = filling === after || filling === before;
+  const isFilling = filling === before;
   return { kind: "gap", key: `g${before}`, stamp: `${text}|${isFilling}`, text, after, before, isFilling };
 }
 

@@ -8,9 +8,16 @@
 
 const PREFIX = "chatroom.";
 const MAX_ROOMS = 30;
+const MAX_NAME_LENGTH = 128; // UTF-16 units, as are those below: more than any name or text that is let through
+const MAX_TEXT_LENGTH = 16_000;
+const LATEST_MS = 8.64e15; // no Date is later
 
 /** The wished name; "" for a guest by choice, null if never asked. */
-export const wishedName = () => read("name", null);
+export function wishedName() {
+  const name = read("name", null);
+  return typeof name === "string" && name.length <= MAX_NAME_LENGTH ? name : null;
+}
+
 export const keepWishedName = (name) => write("name", name);
 
 export const isPanelWished = () => read("panel", null);
@@ -21,7 +28,7 @@ export const areSignsWished = () => read("signs", true);
 export const keepSignsWished = (areOn) => write("signs", areOn ? null : false);
 
 /** Visited rooms, newest first: `{room, at}`. */
-export const recentRooms = () => listOf("rooms").filter((visit) => typeof visit?.room === "string");
+export const recentRooms = () => listOf("rooms").filter((visit) => isRoom(visit?.room) && isMoment(visit.at));
 
 export function rememberRoom(room, at = Date.now()) {
   const visits = [{ room, at }, ...recentRooms().filter((visit) => visit.room !== room)];
@@ -34,12 +41,20 @@ export function forgetRoom(room) {
   forgetTraces(room);
 }
 
-/** The unsent text: `{text, reply_to}`, or null. */
-export const draftOf = (room) => read(`draft:${room}`, null);
+/** The unsent text: `{text, reply}`, or null. */
+export function draftOf(room) {
+  const draft = read(`draft:${room}`, null);
+  return isText(draft?.text) ? { text: draft.text, reply: isReply(draft.reply) ? draft.reply : null } : null;
+}
+
 export const keepDraft = (room, draft) => write(`draft:${room}`, draft);
 
 /** How far was read: `{seq, at}`, or null. */
-export const readMark = (room) => read(`read:${room}`, null);
+export function readMark(room) {
+  const mark = read(`read:${room}`, null);
+  return Number.isSafeInteger(mark?.seq) && isMoment(mark.at) ? mark : null;
+}
+
 export const keepReadMark = (room, mark) => write(`read:${room}`, mark);
 
 /**
@@ -48,11 +63,11 @@ export const keepReadMark = (room, mark) => write(`read:${room}`, mark);
  */
 export const keepSay = (say) => write(`say:${say.client_id}`, say);
 export const dropSay = (client_id) => write(`say:${client_id}`, null);
-export const keptSay = (client_id) => read(`say:${client_id}`, null);
+export const keptSay = (client_id) => sayAt(`say:${client_id}`);
 
 export function saysOf(room) {
-  const says = keys().filter((key) => key.startsWith("say:")).map((key) => read(key, null));
-  return says.filter((say) => say?.room === room && typeof say.text === "string").sort((a, b) => a.at - b.at);
+  const says = keys().filter((key) => key.startsWith("say:")).map(sayAt);
+  return says.filter((say) => say?.room === room).sort((a, b) => a.at - b.at);
 }
 
 /** Tells `listener(key)` what another tab wrote: "name", "rooms", `draft:${room}`, `read:${room}`, `say:${client_id}`. */
@@ -74,6 +89,19 @@ function keys() {
   } catch {
     return [];
   }
+}
+
+// What is read may have been written by anybody who has sat at this browser, or by another version of this page.
+
+const isText = (value) => typeof value === "string";
+const isMoment = (at) => Number.isFinite(at) && Math.abs(at) <= LATEST_MS;
+const isRoom = (room) => isText(room) && !/[\ud800-\udfff]/u.test(room);
+const isReply = (reply) => Number.isSafeInteger(reply?.seq) && isText(reply.by?.id) && isText(reply.by.name) && isText(reply.text);
+
+function sayAt(key) {
+  const say = read(key, null);
+  const isSay = isText(say?.text) && say.text.length <= MAX_TEXT_LENGTH && isMoment(say.at) && key === `say:${say.client_id}`;
+  return isSay && (say.reply_to === undefined || Number.isSafeInteger(say.reply_to)) ? say : null;
 }
 
 function listOf(key) {

@@ -9,6 +9,8 @@
 import { mentionsName } from "./mentions.js";
 
 const MAX_NOTICES = 50;
+const MAX_CHANGES = 200; // of who came and went, in one line
+const MAX_NOTES = 10;
 const MAX_SOURCES = 300;
 
 export class Timeline {
@@ -149,7 +151,7 @@ export class Timeline {
   notice(kind, content, at = Date.now()) {
     const last = this.#notices.at(-1);
     if (last?.kind === kind && last.after === this.newest) {
-      last.content = last.content.concat(content);
+      last.content = last.content.concat(content).slice(kind === "note" ? -MAX_NOTES : -MAX_CHANGES);
       last.at = at;
       return;
     }

@@ -38,6 +38,10 @@ export class View {
   #isHeld = false;
   #isSelecting = false;
   #isScheduled = false;
+  #round = 0;
+  #jump = 0;
+  #countdown = null;
+  #unfolding = null;
   #isLoadingOlder = false;
   #isStuck = false;
   #filling = null;
@@ -112,13 +116,16 @@ export class View {
   schedule() {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    if (document.hidden) setTimeout(() => this.#paint(), HIDDEN_PAINT_MS);
-    else if (this.#surge.isOn && this.#stays) setTimeout(() => requestAnimationFrame(() => this.#paint()), SURGE_PAINT_MS);
-    else requestAnimationFrame(() => this.#paint());
+    const round = (this.#round += 1);
+    const paint = () => round === this.#round && this.#paint();
+    if (document.hidden) setTimeout(paint, HIDDEN_PAINT_MS);
+    else if (this.#surge.isOn && this.#stays) setTimeout(paint, SURGE_PAINT_MS);
+    else requestAnimationFrame(paint);
   }
 
   /** Goes to the newest message and stays with it. */
   follow() {
+    this.#jump += 1;
     this.#picker.letGo();
     if (this.#isSelecting) document.getSelection().removeAllRanges();
     this.#isSelecting = false; // its event comes later
@@ -132,9 +139,11 @@ export class View {
     this.follow();
   }
 
-  /** Goes to the message `seq`, whether it is held or not; resolves to false if it is not there. */
+  /** Goes to `seq`, held or not; resolves to false if it is not there, undefined if that could not be asked. */
   async goTo(seq) {
-    if (!this.#timeline.at(seq) && !(await this.#actions.around(seq))) return false;
+    const jump = (this.#jump += 1);
+    const isThere = this.#timeline.at(seq) ? true : await this.#actions.around(seq);
+    if (!isThere || jump !== this.#jump) return isThere; // the reader has gone elsewhere meanwhile
     this.#picker.letGo();
     this.#isFollowing = false;
     this.#stretch.around(seq);
@@ -157,8 +166,8 @@ export class View {
   }
 
   /** Another tab has read further. */
-  readElsewhere({ seq }) {
-    this.#seen = Math.max(this.#seen, seq);
+  readElsewhere(mark) {
+    this.#seen = Math.max(this.#seen, mark?.seq ?? 0);
     this.schedule();
   }
 
@@ -181,7 +190,12 @@ export class View {
     this.#countUnseen();
     this.#askForSources(rows);
     if (!this.#stays || this.#hasRoomLeft) this.#fetchNearEdge();
-    if (rows.some((row) => row.waits_s > 0)) setTimeout(() => this.schedule(), COUNTDOWN_MS);
+    if (rows.some((row) => row.waits_s > 0)) this.#countdown ??= setTimeout(() => this.#countDown(), COUNTDOWN_MS);
+  }
+
+  #countDown() {
+    this.#countdown = null;
+    this.schedule();
   }
 
   #rows() {
@@ -212,11 +226,12 @@ export class View {
 
   // Rows above may come, go or change their height: the row being read keeps its place on the screen.
   #keepingPlace(change) {
-    const anchor = this.#stays ? null : this.#firstVisible();
-    const before = anchor && this.#bottomOf(anchor);
+    const anchor = this.#stays ? null : (this.#unfolding ?? this.#firstVisible());
+    const before = anchor && this.#placeOf(anchor);
     const focusedKey = document.activeElement?.closest?.("#rows > li")?.dataset.key;
     change();
-    if (anchor && this.#nodes.has(anchor)) this.#log.scrollTop += this.#bottomOf(anchor) - before;
+    if (anchor && this.#nodes.has(anchor)) this.#log.scrollTop += this.#placeOf(anchor) - before;
+    this.#unfolding = null;
     if (focusedKey && document.activeElement === document.body) this.#refocus(focusedKey);
   }
 
@@ -232,8 +247,11 @@ export class View {
     return null;
   }
 
-  #bottomOf(key) {
-    return this.#nodes.get(key).node.getBoundingClientRect().bottom;
+  // What stands above the first row may change its height, and so may that row: its end is what is being read, unless
+  // it is being folded.
+  #placeOf(key) {
+    const { top, bottom } = this.#nodes.get(key).node.getBoundingClientRect();
+    return key === this.#unfolding ? top : bottom;
   }
 
   #reconcile(rows) {
@@ -245,6 +263,7 @@ export class View {
       if (node === place) place = place.nextElementSibling;
       else this.#list.insertBefore(node, place);
     }
+    this.#picker.repainted((key) => this.#nodes.get(key)?.node);
   }
 
   /** The node that shows `row`: the one shown before, if nothing about it changed. */
@@ -316,8 +335,10 @@ export class View {
     this.schedule();
   }
 
+  // A frame that was asked for does not come while the page is hidden.
   #onVisibility() {
     if (document.hidden && this.#stays) this.#drawUnreadLine();
+    this.#isScheduled = false;
     this.schedule();
   }
 
@@ -355,9 +376,9 @@ export class View {
     setText(byId("to-unread-text"), t("log.to_unread", { n, time: clockTime(this.#unreadSince) }));
   }
 
-  #goToUnread() {
-    this.#unreadSince = null;
-    this.goTo(this.#unreadAfter + 1);
+  async #goToUnread() {
+    if (await this.goTo(this.#unreadAfter + 1)) this.#unreadSince = null;
+    this.schedule();
   }
 
   #fetchNearEdge() {
@@ -406,7 +427,7 @@ export class View {
   }
 
   async #fill({ after, before }, { isFromBelow = false } = {}) {
-    this.#filling = isFromBelow ? before : after;
+    this.#filling = before;
     this.schedule();
     this.#isStuck = !(await this.#actions.fill({ after, before, isFromBelow }));
     this.#filling = null;
@@ -429,6 +450,7 @@ export class View {
   #unfold(key) {
     if (!this.#unfolded.delete(key)) this.#unfolded.add(key);
     this.#isFollowing = false;
+    this.#unfolding = key;
     this.schedule();
   }
 }

@@ -162,14 +162,14 @@ export class Visit {
 
   /** Goes to the message `seq`; says so if there is none. */
   async goTo(seq) {
-    if (!(await this.#view.goTo(seq))) this.#signs.note(t("message.not_here"));
+    if ((await this.#view.goTo(seq)) === false) this.#note(t("message.not_here"));
   }
 
   /** Goes to the first message at or after a moment (ms). */
   async goToMoment(at) {
     const seq = await this.#history.since(at);
-    if (seq === null) this.#signs.note(t("jump.nothing"));
-    else this.#view.goTo(seq);
+    if (seq === null) this.#note(t("jump.nothing"));
+    else if (seq !== undefined) this.#view.goTo(seq);
   }
 
   toNewest() {
@@ -247,11 +247,19 @@ export class Visit {
   #onEvent(event) {
     if (this.#timeline.isMine(event)) event.client_id = this.#outbox.claim(event);
     this.#timeline.merge([event]);
-    if (this.#timeline.isLive(event)) this.#surge.heard(event);
+    // By this page's own clock: the server's may be set back, and then stands still.
+    if (this.#timeline.isLive(event)) this.#surge.heard({ seq: event.seq, at: performance.now() });
     if (event.type !== "message") return;
     if (this.#writers.stopped(event.by.id)) this.#showWriters();
     const isNews = event.seq > this.#timeline.enteredHead && !this.#timeline.isMine(event);
-    if (isNews) this.#announcer.message(event, event.isForMe);
+    if (isNews) this.#announce(event);
+  }
+
+  // Whether a reply is for me is known once its source is; in a surge that would ask too much.
+  async #announce(event) {
+    const isUnknown = event.reply_to && this.#timeline.source(event.reply_to) === undefined;
+    if (isUnknown && !this.#surge.isOn) await this.#history.source(event.reply_to);
+    this.#announcer.message(event, event.isForMe);
   }
 
   #onTyping({ by }) {
@@ -279,6 +287,7 @@ export class Visit {
   #onWrittenElsewhere(key) {
     if (key === `draft:${this.#room}`) this.#composer.takeDraft(draftOf(this.#room));
     else if (key === `read:${this.#room}`) this.#view.readElsewhere(readMark(this.#room));
+    else if (key === "name") this.#onNamedElsewhere();
     else if (key.startsWith("say:")) this.#outbox.onWrittenElsewhere(key.slice("say:".length));
   }
 
@@ -293,7 +302,9 @@ export class Visit {
   #keepReadNow() {
     clearTimeout(this.#readTimer);
     this.#readTimer = null;
-    if (this.#unkept) keepReadMark(this.#room, this.#unkept);
+    const kept = readMark(this.#room);
+    const isFurther = kept && kept.seq <= this.#timeline.head && kept.seq >= this.#unkept?.seq;
+    if (this.#unkept && !isFurther) keepReadMark(this.#room, this.#unkept);
     this.#unkept = null;
   }
 
@@ -314,6 +325,7 @@ export class Visit {
   async #learnRoster() {
     if (this.#roster.isCrowd) return;
     const answer = await this.#connection.ask({ type: "people", limit: CROWD }).catch(() => null);
+    if (this.#leaving.signal.aborted) return;
     if (answer) this.#roster.replace(answer);
     this.#panel.refresh();
   }
@@ -361,6 +373,12 @@ export class Visit {
     this.#toldName = name;
   }
 
+  /** A tab in another room asked for another name: it is mine here, too. */
+  #onNamedElsewhere() {
+    const { wish } = this.#naming;
+    if (wish && wish !== this.#timeline.you.name) this.#connection.send({ type: "rename", name: wish });
+  }
+
   #onBadName(error) {
     this.#want(this.#timeline.you.name);
     this.changeName(sentenceOf(error));
@@ -391,12 +409,17 @@ export class Visit {
 
   async #copyLink(seq) {
     const isCopied = await copyText(sharedLinkTo(this.#room, seq));
-    history.replaceState(history.state, "", `#${seq}`);
+    if (!isCopied) history.replaceState(history.state, "", `#${seq}`);
     this.#signs.note(t(isCopied ? "message.copied" : "message.copy_by_hand"));
   }
 
+  // That the line is gone is the banner's to say, and only after a while.
   #sayWhy(error) {
-    if (!this.#leaving.signal.aborted) this.#signs.note(error.message);
+    if (error.code !== "no_line") this.#note(error.message);
+  }
+
+  #note(sentence) {
+    if (!this.#leaving.signal.aborted) this.#signs.note(sentence);
   }
 }
 

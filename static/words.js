@@ -8,6 +8,7 @@
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const HUES = 18;
+const BLANK = /\p{White_Space}/u;
 
 let table = {};
 let tag = "en";
@@ -63,7 +64,13 @@ export const count = (n) => format("number").format(n);
 export const codePoints = (text) => [...text].length;
 
 /** Trims what the server trims. String.trim would also take U+FEFF and leave U+0085. */
-export const trimmed = (text) => text.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, "");
+export function trimmed(text) {
+  let from = 0;
+  let to = text.length;
+  while (from < to && BLANK.test(text[from])) from += 1;
+  while (to > from && BLANK.test(text[to - 1])) to -= 1;
+  return text.slice(from, to);
+}
 
 /** A name inside a sentence must not turn the sentence around, whatever script it is in. */
 export const isolated = (name) => `\u2068${name}\u2069`;

@@ -280,7 +280,7 @@ def test_wait_without_end_is_bounded(bench: Bench) -> None:
         (200, 0, {"phase": "away", "why": "blocked", "until": 500, "bidden": False}),
         (502, 9, {"phase": "away", "why": "unreachable", "until": 500, "bidden": False}),
         (None, 0, {"phase": "away", "why": "unreachable", "until": 500, "bidden": False}),
-        (403, 0, {"phase": "ended", "why": "line.refused"}),
+        (400, 0, {"phase": "ended", "why": "line.refused"}),
     ],
 )
 def test_refused_handshake_is_understood(
@@ -343,7 +343,7 @@ def test_late_reason_of_an_earlier_refusal_is_nobodys(bench: Bench) -> None:
     bench.do("{ window.refusal = new Promise((resolve) => reasons.push(resolve)); }")
     bench.close()
     bench.do("{ line.retryNow(); window.refusal = null; }")
-    bench.do("{ reasons[0]({ status: 403, retry_after: 0 }); }")
+    bench.do("{ reasons[0]({ status: 400, retry_after: 0 }); }")
     assert (bench.attempts, bench.phase) == (2, "connecting")
     bench.close()
     assert bench.state["why"] == "unreachable"
@@ -457,7 +457,7 @@ def test_questions_fail_where_there_is_no_line(bench: Bench) -> None:
     bench.say({"type": "error", "code": "rate_limited", "message": "Too fast.", "ref": refs[1], "retry_after": 5})
     bench.close()
     bench.ask("late", type="people")
-    assert [bench.fate(key) for key in ("early", "past", "hasty", "late")] == [["Error", "line.none", None]] * 4
+    assert [bench.fate(key) for key in ("early", "past", "hasty", "late")] == [["Error", "line.none", "no_line"]] * 4
     bench.pass_ms(500)
     bench.welcome()
     bench.pass_ms(10_000)

@@ -136,7 +136,7 @@ def test_names_of_rooms_are_judged_as_the_server_does(modules: Page) -> None:
         "-",
         HOSTILE,
     ]
-    script = "const { oneSpelling, problemWith } = await load('roomform');"
+    script = "const { oneSpelling, problemWith } = await load('roomname');"
     script += "return arg.map((name) => problemWith(oneSpelling(name)) ? null : oneSpelling(name));"
 
     def by_server(name: str) -> str | None:
