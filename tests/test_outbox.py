@@ -252,6 +252,7 @@ def test_blocked_storage_only_forgets(modules: Page) -> None:
         modules,
         """
         const get = () => { throw new DOMException("blocked"); };
+        const own = Object.getOwnPropertyDescriptor(window, "localStorage");
         Object.defineProperty(window, "localStorage", { configurable: true, get });
         try {
             const outbox = opened(made());
@@ -259,7 +260,62 @@ def test_blocked_storage_only_forgets(modules: Page) -> None:
             ack(outbox);
             return [texts(), states(outbox)];
         } finally {
-            delete window.localStorage;
+            Object.defineProperty(window, "localStorage", own);
         }
         """,
     ) == [["one"], ["one stored"]]
+
+
+def test_an_older_message_of_the_same_words_is_not_taken_for_it(modules: Page) -> None:
+    """Neither one of long before, nor one that an ack tells apart: both stand there."""
+    assert told(
+        modules,
+        """
+        const at = Date.now();
+        storage.keepSay({ room: "a", client_id: "kept", text: "ok", at, wasSent: true });
+        const outbox = opened(made());
+        const before = outbox.claim({ seq: 3, text: "ok", at: at - 3600 * 1000 });
+        const near = outbox.claim({ seq: 4, text: "ok", at: at - 1000 });
+        outbox.onAck({ client_id: "kept", seq: 9 }, 4);
+        return [before, near, outbox.claim({ seq: 9, text: "ok", at }), states(outbox), kept()];
+        """,
+    ) == [None, "kept", None, [], []]
+
+
+def test_what_was_held_waits_when_the_line_is_gone(modules: Page) -> None:
+    """No countdown goes on without a line, and no wait is longer than a timer can be."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        outbox.say("one");
+        outbox.onError({ code: "rate_limited", client_id: sent[0].client_id, retry_after: 3e6 });
+        const [{ detail }] = outbox.pending(0);
+        outbox.lineLost();
+        return [detail.until - Date.now() <= 3601 * 1000, states(outbox), texts()];
+        """,
+    ) == [True, ["one waiting"], ["one"]]
+
+
+def test_what_others_left_in_the_storage_is_not_taken_for_a_say(modules: Page) -> None:
+    """Garbage under our keys is passed over, not sent and not shown."""
+    assert told(
+        modules,
+        """
+        const says = [7, null, {}, { room: "a", text: "x" }, { room: "a", client_id: "s4", text: 5, at: 1 },
+            { room: "a", client_id: "other", text: "x", at: 1 }, { room: "a", client_id: "s6", text: "x", at: "now" },
+            { room: "a", client_id: "s7", text: "x".repeat(70000), at: 1 },
+            { room: "a", client_id: "s8", text: "x", at: 1, reply_to: {} },
+            { room: "a", client_id: "s9", text: "good", at: 1 }];
+        says.forEach((say, i) => localStorage.setItem(`chatroom.say:s${i}`, JSON.stringify(say)));
+        localStorage.setItem("chatroom.say:s10", "{");
+        localStorage.setItem("chatroom.draft:a", '{"text": "x", "reply": {"seq": 1}}');
+        localStorage.setItem("chatroom.read:a", '{"seq": "x"}');
+        localStorage.setItem("chatroom.name", "{}");
+        const rooms = '[{"room": "b", "at": 1e300}, {"room": "\\ud800", "at": 1}, {"room": "c", "at": 1}]';
+        localStorage.setItem("chatroom.rooms", rooms);
+        const { draftOf, readMark, recentRooms, wishedName } = storage;
+        const others = [draftOf("a"), readMark("a"), wishedName(), recentRooms().map(({ room }) => room)];
+        return [states(opened(made())), ...others];
+        """,
+    ) == [["good sending"], {"text": "x", "reply": None}, None, None, ["c"]]
