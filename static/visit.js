@@ -2,7 +2,8 @@
  * One stay in one room: joins the parts that belong to it.
  *
  * Each frame the server sends goes to the parts that care for it (#frames), each thing the person does becomes a frame.
- * Holds no state of its own but what was told about the name. Leaving is one signal that ends every part.
+ * Holds no state of its own but what was told about the name and what waits to be kept or asked. Leaving is one signal
+ * that ends every part.
  */
 
 import { Announcer } from "./announcer.js";
