@@ -62,8 +62,6 @@ def chromium(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
 # Kept from test to test
 
 
-PAGE_GROUPS = 2  # as many Chromiums at once
-
 _made: dict[str, Any] = {}
 _kept = ExitStack()
 
@@ -82,11 +80,11 @@ def let_go() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each worker take modules with tests of pages as a whole, and as few workers as possible any at all."""
-    modules = sorted({item.path for item in items if "playwright" in getattr(item, "fixturenames", ())})
+    """Let a worker take a module with tests of pages as a whole; being the largest groups they come first."""
+    modules = {item.path for item in items if "playwright" in getattr(item, "fixturenames", ())}
     for item in items:
         if item.path in modules:
-            item.add_marker(pytest.mark.xdist_group(f"pages-{modules.index(item.path) % PAGE_GROUPS}"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
