@@ -6,7 +6,7 @@ import re
 from playwright.sync_api import Page
 
 from tests.modules import run
-from tests.support import DEADLINE_S
+from tests.support import eventually
 
 # Blocks as a line of tags, as short as can be: a paragraph is only its text, blocks are joined by " | ".
 SHOWN = """
@@ -261,7 +261,7 @@ def test_any_text_takes_time_in_proportion_to_its_length(modules: Page) -> None:
         """,
         HOSTILE,
     )
-    modules.wait_for_function("window.isThrough", timeout=DEADLINE_S * 1000)
+    eventually(lambda: modules.evaluate("Boolean(window.isThrough)"))
 
 
 def test_a_quote_shows_the_text_without_its_signs(modules: Page) -> None:

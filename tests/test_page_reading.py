@@ -43,6 +43,7 @@ def is_at_end(page: Page) -> bool:
 def test_messages_of_one_author_stand_together_with_exact_times(house: House) -> None:
     """One byline for what follows closely, names in the person's own colour, the exact moment on hover."""
     ann, bo = house.enter("Ann"), house.enter("Bo")
+    expect(ann.locator(".notice")).to_contain_text("Bo")  # later it would stand between the messages
     for text in ("one", "two"):
         say(bo, text)
     say(ann, "three")

@@ -53,7 +53,7 @@ def mounted(house: House, context: BrowserContext, room: str) -> Page:
     """The page of a room with nothing alive in it but what this file is about."""
     context.route("**/app.js", lambda route: route.fulfill(content_type="text/javascript", body=MOUNT))
     page = house.visit(context, f"/?room={quote(room)}")
-    page.wait_for_function("window.sharing")
+    eventually(lambda: page.evaluate("Boolean(window.sharing)"))
     return page
 
 
@@ -372,7 +372,7 @@ def test_room_is_shared_by_link_and_code(house: House) -> None:
     link = f"{house.url}/?room=tea+%26+cake"
     expect(page.get_by_label("Link to this room")).to_have_value(link)
     expect(page.get_by_text("works on this computer only")).to_contain_text("127.0.0.1")
-    page.wait_for_function("document.getElementById('sharing-code').naturalWidth > 0")
+    eventually(lambda: page.locator("#sharing-code").evaluate("code => code.naturalWidth > 0"))
     expect(page.get_by_role("button", name="Send…")).to_be_hidden()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Copied")).to_be_focused()
