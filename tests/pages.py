@@ -62,6 +62,8 @@ def chromium(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
 # Kept from test to test
 
 
+PAGE_GROUPS = 2  # as many Chromiums at once: more only wait for each other
+
 _made: dict[str, Any] = {}
 _kept = ExitStack()
 
@@ -80,11 +82,11 @@ def let_go() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a worker take a module with tests of pages as a whole; being the largest groups they come first."""
-    modules = {item.path for item in items if "playwright" in getattr(item, "fixturenames", ())}
+    """Let each worker take modules with tests of pages as a whole, and as few workers as possible any at all."""
+    modules = sorted({item.path for item in items if "playwright" in getattr(item, "fixturenames", ())})
     for item in items:
         if item.path in modules:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.xdist_group(f"pages-{modules.index(item.path) % PAGE_GROUPS}"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -211,8 +213,9 @@ def fill_room(url: str, room: str, count: int, text: str = "message") -> None:
     """Let somebody say `count` messages, numbered from 1."""
     with Client(url, room, name="Filler") as filler:
         for number in range(1, count + 1):
-            filler.say(f"{text} {number}")
-            filler.hear("ack")
+            filler.say(f"{text} {number}", client_id=f"c{number}")
+        for number in range(1, count + 1):
+            filler.hear("ack", client_id=f"c{number}")
 
 
 # What they see
