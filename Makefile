@@ -47,8 +47,9 @@ deps:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-liberation
 
 browser:
-	@if command -v chromium-headless-shell chromium >/dev/null; then :; \
+	@if command -v chromium-headless-shell >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) deps; \
+	elif command -v chromium >/dev/null; then :; \
 	else echo "Chromium is missing: the tests of the pages will be skipped; 'sudo make deps' installs it."; fi
 
 $(VENV)/bin/pip:
