@@ -36,7 +36,8 @@ export class Sharing {
     setText(byId("sharing-lead"), leadSentence());
     setText(this.#copy, t("sharing.copy"));
     this.#dialog.showModal();
-    this.#copy.focus();
+    this.#dialog.scrollTop = 0; // on a low screen the focus would scroll the code out of sight
+    this.#copy.focus({ preventScroll: true });
   }
 
   // Internal
