@@ -63,6 +63,7 @@ class Rows {
     for (const sum of this.#sums.filter(({ first, last }) => last >= at && first < before)) {
       if (sum.first > at) this.#rows.push(gapRow(at - 1, sum.first, this.#marks.filling));
       const last = Math.min(sum.last, before - 1);
+      if (last > this.#marks.unreadAfter) this.#addUnreadLine(at - 1);
       this.#rows.push(sumRow(Math.max(sum.first, at), last, sum));
       at = last + 1;
     }
@@ -85,7 +86,7 @@ class Rows {
     // An event of a kind this page does not know keeps its place among the seqs, and shows nothing.
     if (message.text === undefined) return;
     const above = this.#rows.at(-1);
-    this.#addUnreadLine(message, before);
+    if (message.seq > this.#marks.unreadAfter && !this.#timeline.isMine(message)) this.#addUnreadLine(before);
     if (!isSameDay(this.#lastMessage, message)) this.#rows.push(dayRow(message.at));
     const isContinued = this.#rows.at(-1) === above && continues(above, message);
     this.#rows.push(this.#messageRow(message, isContinued ? above.groupAt : null));
@@ -95,10 +96,9 @@ class Rows {
   // Internal
 
   // Where the line would stand before what is not loaded, there is none.
-  #addUnreadLine({ seq, by }, before) {
+  #addUnreadLine(before) {
     const { unreadAfter } = this.#marks;
-    if (this.#hasUnreadLine || unreadAfter === null || !(seq > unreadAfter)) return;
-    if (by.id === this.#timeline.you.id) return;
+    if (this.#hasUnreadLine || unreadAfter === null) return;
     this.#hasUnreadLine = true;
     if (this.#rows.length === 0 && before > unreadAfter) return;
     this.#rows.push({ kind: "unread", key: "unread", stamp: "unread", text: t("log.unread") });

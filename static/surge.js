@@ -15,7 +15,7 @@ const MAX_SUMS = 40;
 export class Surge {
   #sums = [];
   #window = null;
-  #second = { from: 0, n: 0 };
+  #second = { first: 0, from: 0, n: 0 };
   #newest = 0;
 
   /** True while more comes than can be read. */
@@ -35,8 +35,9 @@ export class Surge {
     if (seq <= this.#newest) return;
     if (!this.#belongs(seq, at)) this.#begin(seq, at);
     Object.assign(this.#window, { last: seq, to: at });
-    this.#window.isCrowded ||= seq - this.#window.first >= EYE_PER_WINDOW || this.#perSecond(at) >= EYE_PER_S;
     this.#newest = seq;
+    if (this.#perSecond(seq, at) >= EYE_PER_S) this.#crowd(this.#second);
+    else if (seq - this.#window.first >= EYE_PER_WINDOW) this.#crowd(this.#window);
   }
 
   /** Somebody wants to read what lies between: it is no longer summed up. */
@@ -59,8 +60,15 @@ export class Surge {
 
   // Internal
 
-  #perSecond(at) {
-    if (at - this.#second.from >= 1000) this.#second = { from: at, n: 0 };
+  // What came before the rush could be read, and stays; a surge that goes on leaves nothing out.
+  #crowd({ first, from }) {
+    const { isCrowded, isSurging } = this.#window;
+    if (!isCrowded && !isSurging && first > this.#window.first) Object.assign(this.#window, { first, from });
+    this.#window.isCrowded = true;
+  }
+
+  #perSecond(seq, at) {
+    if (at - this.#second.from >= 1000) this.#second = { first: seq, from: at, n: 0 };
     this.#second.n += 1;
     return this.#second.n;
   }
@@ -72,7 +80,7 @@ export class Surge {
   // A surge that lasts is summed up from the start of each window; where it has ended its newest stay as they are.
   #begin(seq, at) {
     const before = this.#window;
-    const isSurging = this.isOn && at - before.to < WINDOW_MS;
+    const isSurging = Boolean(before?.isCrowded) && at - before.to < WINDOW_MS;
     if (before?.isCrowded) this.#add(isSurging ? before : { ...before, last: before.last - TAIL });
     this.#window = { first: seq, last: seq, from: at, to: at, isCrowded: false, isSurging };
   }

@@ -150,6 +150,8 @@ export class Visit {
     signal.addEventListener("abort", () => this.#keepReadNow());
     window.addEventListener("pagehide", () => this.#keepReadNow(), { signal });
     window.addEventListener("online", () => this.#connection.probe(), { signal });
+    // A socket does not say that the network is gone: the sooner one asks, the sooner it is known.
+    window.addEventListener("offline", () => this.#connection.isOpen && this.#connection.probe(), { signal });
     document.addEventListener("visibilitychange", () => document.hidden || this.#connection.probe(), { signal });
     onWrittenElsewhere((key) => this.#onWrittenElsewhere(key), signal);
   }
@@ -257,10 +259,11 @@ export class Visit {
   }
 
   // Whether a reply is for me is known once its source is; in a surge that would ask too much.
-  async #announce(event) {
-    const isUnknown = event.reply_to && this.#timeline.source(event.reply_to) === undefined;
-    if (isUnknown && !this.#surge.isOn) await this.#history.source(event.reply_to);
-    this.#announcer.message(event, event.isForMe);
+  #announce(event) {
+    const say = () => this.#announcer.message(event, event.isForMe);
+    const isKnown = !event.reply_to || this.#timeline.source(event.reply_to) !== undefined;
+    if (isKnown || this.#surge.isOn) say();
+    else this.#history.source(event.reply_to).then(say);
   }
 
   #onTyping({ by }) {

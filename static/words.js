@@ -47,7 +47,7 @@ export function t(key, values = {}) {
 const filled = (value) => (typeof value === "number" ? count(value) : isolated(value));
 
 /** True if the language's table has a sentence for `key`. */
-export const canSay = (key) => key in table;
+const canSay = (key) => key in table;
 
 /** What an `error` frame means, in the language of the page if its code is known. */
 export function sentenceOf({ code, message, retry_after }) {
@@ -73,7 +73,7 @@ export function trimmed(text) {
 }
 
 /** A name inside a sentence must not turn the sentence around, whatever script it is in. */
-export const isolated = (name) => `\u2068${name}\u2069`;
+const isolated = (name) => `\u2068${name}\u2069`;
 
 /** "Ann", "Ann and Bo", "Ann, Bo and 4 others". */
 export function listed(names, atMost = 3) {

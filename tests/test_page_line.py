@@ -47,8 +47,8 @@ def stored(page: Page) -> Locator:
 
 
 def return_to(page: Page, event: str = "online") -> None:
-    """The network is back, or the person is."""
-    target = "window" if event == "online" else "document"
+    """The network is back, or the person is; or the network is gone."""
+    target = "document" if event == "visibilitychange" else "window"
     page.evaluate(f"() => {target}.dispatchEvent(new Event('{event}'))")
 
 
@@ -158,14 +158,15 @@ def test_dead_line_is_found_and_replaced(far: House, cable: Cable, server: Serve
         expect(texts(ann)).to_have_count(2)
 
 
-def test_person_who_returns_to_a_dead_line_gets_a_new_one_soon(far: House, cable: Cable) -> None:
-    """A laptop that slept holds a line that is long dead: five seconds after it wakes the page knows."""
+@pytest.mark.parametrize("event", ["visibilitychange", "offline"])
+def test_dead_line_is_found_soon_where_there_is_a_hint(far: House, cable: Cable, event: str) -> None:
+    """A laptop that wakes or loses its network holds a line that may be dead: five seconds later the page knows."""
     ann = enter_and_stop_time(far, "Ann")
     cable.hang()
 
     def is_found() -> bool:
         # What was under way before the cable hung is a sign of life; then it takes another return.
-        return_to(ann, "visibilitychange")
+        return_to(ann, event)
         ann.clock.run_for(PROBE_MS + A_MOMENT_MS)
         return offline(ann).count() == 1
 

@@ -51,7 +51,9 @@ def test_a_flood_is_summed_up_but_for_the_newest(modules: Page) -> None:
 
 def test_forty_at_once_are_a_flood(modules: Page) -> None:
     """Even if they come late in a window that was calm."""
-    assert told(modules, "say(30, 200); say(41, 1); return ranges(surge.sums);") == [[1, 71 - 12]]
+    ((first, last),) = told(modules, "say(30, 200); say(60, 1); return ranges(surge.sums);")
+    assert last == 90 - 12
+    assert first > 24  # what came before the rush could be read
 
 
 def test_a_flood_that_lasts_is_one_sum_every_ten_seconds(modules: Page) -> None:
@@ -76,6 +78,19 @@ def test_when_a_flood_is_over_its_newest_stay(modules: Page) -> None:
         """,
     )
     assert before == after == [[1, 288]]
+
+
+def test_calm_talk_after_a_flood_is_shown(modules: Page) -> None:
+    """However closely it follows: only what came in the ten seconds of the flood is summed up with it."""
+    assert told(
+        modules,
+        """
+        say(300, 10);
+        say(100, 600);
+        stretch.toEnd();
+        return [surge.isOn, ranges(surge.sums), shown().slice(-89)];
+        """,
+    ) == [False, [[1, 311]], list(range(312, 401))]
 
 
 def test_a_flood_without_end_costs_a_bounded_number_of_sums(modules: Page) -> None:
