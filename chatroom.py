@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -27,12 +27,13 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError
 from tornado.websocket import WebSocketClosedError
 
-from chat import http, identity, protocol, starting
+from chat import commands, desk, doors, export, http, identity, keeping, protocol, starting, tokens
 from chat.assets import Assets
-from chat.eventlog import Draft, EventLog, LogRefused, Slice
+from chat.eventlog import EventLog, LogRefused, Slice
 from chat.eventlog.sqlite import SqliteLog
 from chat.languages import BrokenTable, Languages
 from chat.limits import RateLimit
+from chat.order import Barred
 from chat.protocol import CloseCode, ProtocolError
 from chat.room import Past, Room
 from chat.settings import BadOption, Settings, check_settings, origins, read_settings
@@ -48,6 +49,7 @@ ASKS_PER_S, ASKS_BURST = 5.0, 20.0  # history, people and renames of one person
 SAYS_IN_FLIGHT = 64  # of one socket; then it is not read
 STRIKES, STRIKES_S = 20, 10.0  # bad frames that close a socket
 TYPING_S = 3.0
+PUT_OUT_S = 0.5  # to answer the close frame
 WELCOME_BACK_PER_S = 500  # how fast members are asked to return: half of what one core can greet
 
 _members = Gauge("chatroom_members", "Open sockets")
@@ -70,6 +72,7 @@ class ChatSocket(FramesHandler, http.Answer):
     sockets: ClassVar[set["ChatSocket"]]
     config: ClassVar[Settings]
     event_log: ClassVar[EventLog]
+    secret: ClassVar[str]
     limits: ClassVar[protocol.Limits]
     says: ClassVar[RateLimit]
     asks: ClassVar[RateLimit]
@@ -85,7 +88,7 @@ class ChatSocket(FramesHandler, http.Answer):
         cls.is_draining, cls.all_gone = False, asyncio.Event()
 
     @classmethod
-    def for_server(cls, settings: Settings, event_log: EventLog, most_members: int) -> type["ChatSocket"]:
+    def for_server(cls, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> type["ChatSocket"]:
         """A class of sockets with a registry, a log and limits of its own."""
 
         class Socket(cls):  # type: ignore[valid-type, misc]
@@ -94,6 +97,7 @@ class ChatSocket(FramesHandler, http.Answer):
         server: type[ChatSocket] = Socket
         rate, burst = settings.message_rate, max(settings.message_rate * 4, 1) if settings.message_rate else 0
         server.config, server.event_log, server.most_members = settings, event_log, most_members
+        server.secret = secret
         server.send_buffer_bytes = settings.send_buffer_bytes
         server.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
         server.says, server.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
@@ -104,6 +108,8 @@ class ChatSocket(FramesHandler, http.Answer):
     def initialize(self) -> None:
         self.room: Room | None = None
         self.person_id = ""
+        self.address_key = ""
+        self.is_operator = False
         self.is_plain = False
         self.is_in = False  # welcomed, fed and among the members
         self._says_in_flight = 0
@@ -115,7 +121,7 @@ class ChatSocket(FramesHandler, http.Answer):
 
     # The door
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         refusal = self.refusal(self.request)
         if refusal is not None:
             _refused_handshakes.labels(refusal.reason).inc()
@@ -131,6 +137,29 @@ class ChatSocket(FramesHandler, http.Answer):
             raise
         self._wish = self._asked_name()
         self.person_id = self.recognise()
+        self.is_operator = self.is_operator_for(self.person_id)
+        self.address_key = tokens.address_key(self.secret, http.address_of(self.request))
+        await self._check_admission()
+
+    async def _check_admission(self) -> None:
+        """Raise Refused for whoever may not come in, as far as that can be told without reading an open room's log."""
+        room = self.rooms.get(self._asked_room)
+        if not (identity.is_closed(self._asked_room) or (room and room.is_loaded)):
+            return
+        try:
+            async with self.hosted(self._asked_room) as room:
+                room.acts.check_entry(self)
+        except Barred as barred:
+            _refused_handshakes.labels(barred.code).inc()
+            raise await doors.refusal(self, self._asked_room, barred) from None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def hosted(cls, name: str) -> AsyncIterator[Room]:
+        """A room, loaded, for somebody who is not (yet) in it."""
+        room = cls._room(name)
+        async with room.kept():
+            yield room
 
     @classmethod
     def refusal(cls, request: HTTPServerRequest) -> http.Refusal | None:
@@ -201,6 +230,8 @@ class ChatSocket(FramesHandler, http.Answer):
             self.is_in = True
         except (WebSocketClosedError, StreamClosedError):
             pass  # gone before he was in; on_close follows
+        except Barred as barred:  # which could not be known at his handshake
+            self._turn_away(barred)
         except Exception:  # a room that cannot be read costs its newcomer the socket, not the server its loop
             if not self.is_draining:  # else the log has stopped reading
                 log.exception("%s could not enter", self)
@@ -217,6 +248,18 @@ class ChatSocket(FramesHandler, http.Answer):
         self.room.leave(self)
         if self.is_draining and not self.sockets:
             self.all_gone.set()
+
+    def _turn_away(self, barred: Barred) -> None:
+        until = msgspec.UNSET if barred.until is None else barred.until
+        self.put_out(protocol.Out(barred.code, until, barred.reason or msgspec.UNSET))
+
+    def put_out(self, out: protocol.Out) -> None:
+        """Say why and close; whoever does not answer the close frame in time is dropped."""
+        if not self.is_plain:
+            self.post(protocol.encode(out))
+            self.post_all()
+        self.close(CloseCode.POLICY, "put out")
+        asyncio.get_running_loop().call_later(PUT_OUT_S, self.abort)
 
     @classmethod
     def _room(cls, name: str) -> Room:
@@ -235,11 +278,11 @@ class ChatSocket(FramesHandler, http.Answer):
     # What the log has to say
 
     @classmethod
-    def show(cls, room_name: str, events: list[protocol.Event]) -> None:
+    def show(cls, room_name: str, events: list[protocol.Event], changed: dict[int, bytes]) -> None:
         """Committed events reach their room; their speakers have their acks before."""
         cls.post_all()
         if room_name in cls.rooms:
-            cls.rooms[room_name].show(events)
+            cls.rooms[room_name].show(events, changed)
 
     @classmethod
     def tell_storing(cls, storing: bool) -> None:
@@ -278,7 +321,39 @@ class ChatSocket(FramesHandler, http.Answer):
             case protocol.Rename():
                 self._check_asking(msgspec.UNSET)
                 self._member_room.rename(self, identity.display_name(frame.name))
+            case protocol.AskActs() | protocol.AskHeld() | protocol.AskPerson() | protocol.AskOrder():
+                self._check_asking(frame.ref)
+                return self._answer(frame.ref, desk.answer(self._member_room, self.event_log, self, frame))
+            case protocol.React():
+                self._check_asking(frame.ref)
+                self._react(frame)
+            case _:
+                self._check_asking(frame.ref)
+                return self._answer(frame.ref, desk.act(self._member_room, self, self.secret, frame))
         return None
+
+    def _react(self, react: protocol.React) -> None:
+        try:
+            stored = self._member_room.acts.react(self, react)
+        except ProtocolError as error:
+            self._refuse(ProtocolError(error.code, error.sentence, ref=react.ref, retry_after=error.retry_after))
+            return
+        stored.add_done_callback(partial(self._reacted, react.ref))
+
+    def _reacted(self, ref: "protocol.Ref | msgspec.UnsetType", stored: "asyncio.Future[int]") -> None:
+        error = stored.exception()
+        if isinstance(error, ProtocolError):
+            self._refuse(ProtocolError(error.code, error.sentence, ref=ref))
+        else:
+            self.post(protocol.encode(protocol.Done(ref, stored.result() or msgspec.UNSET)))
+
+    async def _answer(self, ref: "protocol.Ref | msgspec.UnsetType", asked: Awaitable[msgspec.Struct]) -> None:
+        try:
+            answer = await asked
+        except ProtocolError as error:
+            self._refuse(ProtocolError(error.code, error.sentence, ref=ref, retry_after=error.retry_after))
+        else:
+            self.post(protocol.encode(answer))
 
     def _hear_plain(self, message: str | bytes) -> Awaitable[None] | None:
         try:
@@ -288,27 +363,40 @@ class ChatSocket(FramesHandler, http.Answer):
             return None
         if wait_s := self.says.wait_s(self.person_id, time.monotonic()):
             return self._say_later(text, wait_s)
-        return self._append(text)
+        return self._append_plain(text)
+
+    def _append_plain(self, text: str) -> Awaitable[None] | None:
+        try:
+            return self._append(text)
+        except ProtocolError as refused:
+            if refused.code == "slow_mode" and isinstance(refused.retry_after, float):
+                return self._say_later(text, refused.retry_after)
+            _dropped_texts.inc()
+            return None
 
     def _say(self, say: protocol.Say) -> Awaitable[None] | None:
         if wait_s := self.says.wait_s(self.person_id, time.monotonic()):
             raise _rate_limited(wait_s, client_id=say.client_id)
-        return self._append(say.text, say.client_id, say.reply_to if isinstance(say.reply_to, int) else None)
+        try:
+            return self._append(say.text, say.client_id, say.reply_to if isinstance(say.reply_to, int) else None)
+        except ProtocolError as refused:
+            refused.client_id = say.client_id
+            raise
 
     async def _say_later(self, text: str, wait_s: float) -> None:
         """The plain wire has no errors: it is read on later instead."""
         while wait_s and not self.is_gone:
             await asyncio.sleep(wait_s)
             wait_s = self.says.wait_s(self.person_id, time.monotonic())
-        if not self.is_gone and self.ws_connection is not None and (waiting := self._append(text)) is not None:
+        if not self.is_gone and self.ws_connection is not None and (waiting := self._append_plain(text)) is not None:
             await waiting
 
     def _append(self, text: str, client_id: str | None = None, reply_to: int | None = None) -> Awaitable[None] | None:
         """Hand a message to the log; the answer, if any, is to be awaited before more is read."""
         room = self._member_room
-        self._says_in_flight += 1
         by = room.people.get(self.person_id)
-        self.event_log.append(Draft(room.name, by, text, client_id, reply_to, partial(self._stored, client_id)))
+        self.event_log.append(room.acts.draft(self, by, text, client_id, reply_to, partial(self._stored, client_id)))
+        self._says_in_flight += 1
         if self._says_in_flight < SAYS_IN_FLIGHT:
             return None
         self._says_wait = asyncio.get_running_loop().create_future()
@@ -400,7 +488,8 @@ class ChatApplication(Application):
     """The routes, and one server's own `ChatSocket` class."""
 
     def __init__(self, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> None:
-        self.socket_class = ChatSocket.for_server(settings, event_log, most_members)
+        self.socket_class = ChatSocket.for_server(settings, event_log, secret, most_members)
+        self.keep = (settings.keep_days, settings.keep_events)
         self.event_log = event_log
         super().__init__(
             _routes(self.socket_class),
@@ -413,6 +502,7 @@ class ChatApplication(Application):
             cookie_secret=secret,
             trusted_origins=origins(settings),
             refusal=self.socket_class.refusal,
+            admission=partial(doors.check_admission, self.socket_class),
             log_function=http.log_request,
         )
 
@@ -423,6 +513,22 @@ class ChatApplication(Application):
             await sweep(self.socket_class.sockets)
             for limit in (self.socket_class.says, self.socket_class.asks, self.socket_class.typings):
                 limit.forget_full(time.monotonic())
+
+    async def keep_tidy(self) -> None:
+        """Let go of what is too old to be kept, for as long as the server runs."""
+        while True:
+            looking = asyncio.ensure_future(keeping.keep(self.event_log, self._rules_here, *self.keep))
+            try:
+                await asyncio.wait([looking])
+            finally:
+                looking.cancel()
+            if error := looking.exception():  # a disk that fails now may not in a minute
+                log.error("what is too old could not be removed: %s", error)
+            await asyncio.sleep(keeping.KEEP_EVERY_S)
+
+    def _rules_here(self, room: str) -> protocol.Rules | None:
+        here = self.socket_class.rooms.get(room)
+        return here.acts.order.rules if here and here.is_loaded else None
 
     async def drain(self, grace_s: float) -> None:
         """Store and show what was taken, ask everybody to come back, and drop who has not closed in time."""
@@ -458,11 +564,15 @@ class ChatApplication(Application):
 def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
     event_log = socket_class.event_log
     asking = {"asks": socket_class.asks, "now_s": time.monotonic}
+    form = {"host": socket_class, "tries": doors.Tries()}
     return [
         (r"/", http.RoomPage),
-        (r"/rooms", http.RoomsPage),
+        (r"/rooms", doors.MakeRoom, form),
+        (r"/door", doors.Door, form),
+        (r"/admin", doors.Operator, form),
         (r"/ws", socket_class),
         (r"/api/rooms/([^/]+)/messages", http.MessagesApi, {**asking, "event_log": event_log}),
+        (r"/api/rooms/([^/]+)/export", export.Export, {**asking, "host": socket_class}),
         (r"/qr\.svg", http.QrCode, asking),
         (r"/healthz", http.Health, {"event_log": event_log, "is_draining": lambda: socket_class.is_draining}),
         (r"/metrics", http.Metrics),
@@ -493,11 +603,12 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop_or_leave, stop)
-    caring = asyncio.create_task(app.look_after())
+    caring = [asyncio.create_task(app.look_after()), asyncio.create_task(app.keep_tidy())]
     print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
     log.info("started with room for %d members", app.socket_class.most_members)
     await stop.wait()
-    caring.cancel()
+    for task in caring:
+        task.cancel()
     log.info("stopping: %d members are asked to come back", len(app.socket_class.sockets))
     try:
         async with asyncio.timeout(settings.shutdown_grace_s):
@@ -526,7 +637,9 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path may hold any bytes
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
-        asyncio.run(serve(read_settings(sys.argv[1:], os.environ)))
+        settings = read_settings(sys.argv[1:], os.environ)
+        if not commands.run_command(settings):
+            asyncio.run(serve(settings))
     except (BadOption, BrokenTable, LogRefused) as refusal:
         print(f"chatroom: {refusal}", file=sys.stderr)
         sys.exit(2)

@@ -1,9 +1,9 @@
 """Plain HTTP: the pages, the static files, QR codes, the history, health and metrics.
 
 Owns what every answer carries (security headers, readable errors, the person's cookie, his language). Knows
-the event log but no room and no socket; whether sockets are refused, and where others reach this server, it is told
-by functions in the application's settings. Invariant: no answer shows a traceback, and none is cached that
-should not be.
+the event log but no room and no socket; whether sockets are refused, who may come into a room, and where others reach
+this server, it is told by functions in the application's settings. Invariant: no answer shows a traceback, and none is
+cached that should not be.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -37,6 +37,7 @@ log = logging.getLogger("chatroom")
 
 COOKIE = "chatroom"
 COOKIE_DAYS = 400  # the longest that browsers keep one
+OPERATOR_COOKIE, OPERATOR_DAYS = "chatroom_operator", 30
 THEMES = ("light", "dark")  # without a choice it is the system's
 FILE_POLICY = "default-src 'none'; frame-ancestors 'self'"  # short, as a page loads dozens of files
 CODE_S = 600  # how long a browser keeps a QR code: this machine's address may change
@@ -70,11 +71,14 @@ class Answer(RequestHandler):
         if isinstance(error, Unavailable):
             self.set_header("Retry-After", str(error.retry_after_s))
         if f"{self.request.path}/".startswith("/api/"):
-            self.finish({"error": specific or self._sentence(ENGLISH, status_code)})
+            details = error.details if isinstance(error, Refused) else {}
+            self.finish({"error": specific or self._sentence(ENGLISH, status_code), **details})
         else:
             language = self._language()
             ours = specific if language == ENGLISH else None
-            self.show_page("error.html", status=status_code, reason=ours or self._sentence(language, status_code))
+            reason = ours or self._sentence(language, status_code)
+            # No cookie goes with it: a form of another site comes without its person's, who would lose it to a new one.
+            Answer.show_page(self, "error.html", status=status_code, reason=reason)
 
     def show_page(self, template: str, **values: Any) -> None:
         """A page in the person's language; its template gets what is common to all."""
@@ -113,6 +117,10 @@ class Answer(RequestHandler):
         theme = self.get_cookie("theme") or ""
         return theme if theme in THEMES else ""
 
+    def say(self, key: str, **values: object) -> str:
+        """A sentence in the person's language."""
+        return self._languages.sentence(self._language(), key, **values)
+
     def _sentence(self, language: str, status: int) -> str:
         key = f"error_page.{status}"
         if self._languages.has(key):
@@ -127,12 +135,7 @@ class Answer(RequestHandler):
     def argument(self, name: str, default: str | None = None) -> str | None:
         """A query argument as it was sent: Tornado's own accessor blanks control characters out."""
         values = self.request.query_arguments.get(name)
-        if not values:
-            return default
-        try:
-            return values[-1].decode("utf-8")
-        except UnicodeDecodeError:
-            raise HTTPError(400, f"`{name}` is not UTF-8.") from None
+        return as_text(name, values[-1]) if values else default
 
     def integer(self, name: str, most: int = MAX_INTEGER) -> int | None:
         """An integer argument from 0 to `most`; raises HTTPError 400."""
@@ -149,12 +152,17 @@ class Answer(RequestHandler):
         except ProtocolError as error:
             raise HTTPError(400, error.sentence) from None
 
+    def known_person(self) -> str:
+        """Who asks, if he shows a token; "" if he shows none."""
+        token = self.get_signed_cookie(COOKIE, max_age_days=COOKIE_DAYS)
+        return identity.person_id(token) if token else ""
+
     def recognise(self) -> str:
         """Who asks; whoever has no token yet gets one with this answer."""
-        token = self.get_signed_cookie(COOKIE, max_age_days=COOKIE_DAYS)
-        if token is None:
-            token = secrets.token_urlsafe(16).encode()
-            self._hand_out(token)
+        if known := self.known_person():
+            return known
+        token = secrets.token_urlsafe(16).encode()
+        self._hand_out(token)
         return identity.person_id(token)
 
     def renew_cookie(self) -> None:
@@ -165,8 +173,17 @@ class Answer(RequestHandler):
             self.recognise()
 
     def _hand_out(self, token: bytes) -> None:
+        self.keep_signed(COOKIE, token, COOKIE_DAYS)
+
+    def keep_signed(self, name: str, value: str | bytes, days: int) -> None:
+        """Have the browser keep what no script of a page may read and nobody can forge."""
         secure = is_https(self.request)
-        self.set_signed_cookie(COOKIE, token, expires_days=COOKIE_DAYS, httponly=True, samesite="Lax", secure=secure)
+        self.set_signed_cookie(name, value, expires_days=days, httponly=True, samesite="Lax", secure=secure)
+
+    def is_operator_for(self, person_id: str) -> bool:
+        """Whether this browser was made the operator's while it was this person's."""
+        named = self.get_signed_cookie(OPERATOR_COOKIE, max_age_days=OPERATOR_DAYS)
+        return named is not None and named == person_id.encode()
 
 
 class Unavailable(HTTPError):
@@ -175,6 +192,24 @@ class Unavailable(HTTPError):
     def __init__(self, status: int, sentence: str, retry_after_s: int) -> None:
         super().__init__(status, sentence)
         self.retry_after_s = retry_after_s
+
+
+class Refused(HTTPError):
+    """Somebody may not see or do this; `details` tells programs why."""
+
+    def __init__(self, sentence: str, code: str, until: int | None = None, reason: str = "") -> None:
+        super().__init__(403, sentence)
+        details = {"code": code, "until": until, "reason": reason or None}
+        self.code = code
+        self.details = {name: value for name, value in details.items() if value is not None}
+
+
+def as_text(name: str, value: bytes) -> str:
+    """What came as an argument or in a form's field; raises HTTPError 400."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise HTTPError(400, f"`{name}` is not UTF-8.") from None
 
 
 def content_security_policy(host: str) -> str:
@@ -234,22 +269,34 @@ def _is_local_proxy(request: HTTPServerRequest) -> bool:
 class Page(Answer):
     """A page for people, each of whom it lets keep his identity."""
 
-    def show_page(self, template: str, **values: Any) -> None:
+    def show_page(self, template: str, problem: str = "", **values: Any) -> None:
+        """`problem`: the sentence that says what was wrong with the form that was sent."""
         self.renew_cookie()
-        super().show_page(template, **values)
+        # With no-referrer browsers send a form with the Origin `null`, as if it came from another site.
+        self.set_header("Referrer-Policy", "same-origin")
+        super().show_page(template, problem=problem, **values)
 
-    def head(self) -> None:
-        self.get()
+    def show_door(self, room: str, invite: str = "", problem: str = "") -> None:
+        self.show_page("door.html", problem, room=room, invite=invite)
 
-    def get(self) -> None:
+    def head(self) -> Awaitable[None] | None:
+        return self.get()
+
+    def get(self) -> Awaitable[None] | None:
         raise NotImplementedError
 
 
 class RoomPage(Page):
-    def get(self) -> None:
-        room = self.argument("room", "default")
-        assert room is not None
-        self.show_page("room.html", room=self.room_name(room), share=shared_origin(self))
+    async def get(self) -> None:
+        room = self.room_name(self.argument("room", "default") or "")
+        if identity.is_closed(room):
+            try:
+                await self.settings["admission"](self, room)
+            except Refused:
+                self.set_status(403)
+                self.show_door(room)
+                return
+        self.show_page("room.html", room=room, share=shared_origin(self))
 
 
 class RoomsPage(Page):
@@ -307,8 +354,7 @@ class Asked(Answer):
 
     def _who(self) -> str:
         """Whose asking is limited: the person's if he shows a token, else his address'."""
-        token = self.get_signed_cookie(COOKIE, max_age_days=COOKIE_DAYS)
-        return identity.person_id(token) if token else address_of(self.request)
+        return self.known_person() or address_of(self.request)
 
 
 class MessagesApi(Asked):
@@ -319,13 +365,14 @@ class MessagesApi(Asked):
         self.event_log = event_log
 
     async def get(self, name: str) -> None:
-        refuse_if_closed(self)
+        refuse_as_sockets_are(self)
         room = self.room_name(name)
         before, after = self.integer("before"), self.integer("after")
         limit = self.integer("limit", MAX_PAGE_EVENTS)
         if limit == 0 or (before is not None and after is not None):
             raise HTTPError(400, f"Ask with `before` or with `after`, and for 1 to {MAX_PAGE_EVENTS} messages.")
         self.refuse_if_too_often()
+        await self.settings["admission"](self, room)
         await self._answer(room, before, after, limit or 50)
 
     async def _answer(self, room: str, before: int | None, after: int | None, limit: int) -> None:
@@ -345,7 +392,7 @@ class MessagesApi(Asked):
         self.finish(msgspec.json.encode(body))
 
 
-def refuse_if_closed(handler: Answer) -> None:
+def refuse_as_sockets_are(handler: Answer) -> None:
     """Answer as the socket would: a browser cannot see why its handshake was refused."""
     refusal: Refusal | None = handler.settings["refusal"](handler.request)
     if refusal is not None:

@@ -49,6 +49,11 @@ def room_name(text: str) -> str:
     return _checked(text, "NFC", "A room name", MAX_ROOM_NAME)
 
 
+def is_closed(room: str) -> bool:
+    """Whether a room of this name, if there is one, is closed."""
+    return room.startswith("~")
+
+
 def display_name(text: str) -> str:
     """The name of a person in its one spelling (NFKC).
 

@@ -76,8 +76,14 @@ class People:
     def get(self, id: str) -> Person:
         return self._here[id].person
 
+    def find(self, id: str) -> Person | None:
+        return self._here[id].person if id in self._here else None
+
+    def ids(self) -> list[str]:
+        return list(self._here)
+
     def sockets(self, id: str) -> list[Any]:
-        return list(self._here[id].sockets)
+        return list(self._here[id].sockets) if id in self._here else []
 
     # Asking
 

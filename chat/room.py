@@ -11,29 +11,37 @@ them. Knows no HTTP and no storage engine. Runs on the loop only. Invariants:
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain, islice, repeat
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.json import encode as encode_json
 from prometheus_client import Counter, Histogram
 from tornado.concurrent import future_set_result_unless_cancelled
 from tornado.websocket import WebSocketClosedError
 
+from chat.acts import Acts
 from chat.eventlog import EventLog, Opening, is_ours
 from chat.frames import Frames, text_frame
+from chat.order import PutOut
 from chat.presence import CROWD, People
 from chat.protocol import (
     PLAIN_NEWCOMER,
     Event,
     Limits,
+    Me,
+    Out,
     Person,
     Presence,
     Status,
+    Trimmed,
     TypingNotice,
+    Waiting,
     Welcome,
     You,
     decode_message,
@@ -61,6 +69,10 @@ _flush_events = Histogram(
     "chatroom_events_per_flush", "Events in one flush", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 )
 
+# How the bodies of these events begin.
+_MESSAGE, _TRIMMED = b'{"type":"message"', b'{"type":"trim"'
+decode_trimmed = msgspec.json.Decoder(Trimmed).decode
+
 _NEWCOMER_FRAME = text_frame(encode_json(PLAIN_NEWCOMER))
 
 
@@ -69,10 +81,14 @@ class Member(Protocol):
 
     person_id: str
     is_plain: bool
+    is_operator: bool
+    address_key: str  # a keyed hash of where he comes from
 
     def write_message(self, message: Any, binary: bool = False) -> Any: ...
 
     async def drained(self) -> None: ...
+
+    def put_out(self, out: Out) -> None: ...
 
 
 class Past(NamedTuple):
@@ -93,7 +109,7 @@ class _Utterance(NamedTuple):
 class _Standing(NamedTuple):
     """How things stood when a newcomer was welcomed who cannot be let in at once."""
 
-    person: Person
+    me: Me
     storing: bool
     people: dict[str, Person | None]
 
@@ -108,6 +124,7 @@ class Room:
         self._v1_members: set[Member] = set()
         self._plain_members: set[Member] = set()
         self.people = People()
+        self.acts = Acts(self, log)
         self.shown_seq = 0
         self._log = log
         self._limits = limits
@@ -118,8 +135,9 @@ class Room:
         self._loading: asyncio.Future[None] | None = None
         self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
         self._entering = 0
-        self._early: list[Event] = []  # committed while the room was loading
+        self._early: list[tuple[list[Event], dict[int, bytes]]] = []  # committed while the room was loading
         self._last_seq = 0  # of what is to be said; shown_seq once it is
+        self._first_seq = 1  # the oldest that is kept
         self._recent: deque[tuple[int, bytes]] = deque()
         self._recent_bytes = 0
         self._unsaid: deque[_Utterance] = deque()
@@ -136,42 +154,67 @@ class Room:
         return self._v1_members | self._plain_members
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether its order and its newest events are known."""
+        return self._opening is not None
+
+    @property
     def is_idle(self) -> bool:
         """Nobody is in or on the way in, and nothing is left to say: the registry may forget the room.
 
         A message of somebody who has left may still be committing; whoever comes next reads it from the log.
         """
-        return not (self._v1_members or self._plain_members or self._entering or self._flush_due)
+        return not (self._v1_members or self._plain_members or self._entering or self._flush_due) and self.acts.is_idle
 
     # Entering and leaving
 
     async def enter(self, member: Member, wish: str, past: Past | None) -> None:
         """Welcome a newcomer, feed him what he missed and let him in.
 
-        Raises WebSocketClosedError or StreamClosedError if he goes meanwhile; `leave` is due all the same.
+        Raises Barred if he may not come in, WebSocketClosedError or StreamClosedError if he goes meanwhile; `leave` is
+        due all the same.
         """
         self._entering += 1
         try:
             if self._opening is None:
                 await self._loaded()
-            self.people.join(member.person_id, wish, member)
+            self.acts.check_entry(member)
+            person = self.people.join(member.person_id, wish, member)
+            self.acts.came(person, opens=self._is_unused and not member.is_plain)
             self._note_presence()
             if member.is_plain:
                 self._plain_members.add(member)
             else:
                 resumed, seq = await self._cursor(past)
-                await self._feed(member, self._welcome(member.person_id, resumed), seq)
+                await self._feed(member, self._welcome(member, resumed), seq)
             self._announce()
         finally:
             self._entering -= 1
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """The room, loaded and not forgotten, for somebody who is not in it."""
+        self._entering += 1
+        try:
+            if self._opening is None:
+                await self._loaded()
+            yield
+        finally:
+            self._entering -= 1
+            self.rest()
+
+    @property
+    def _is_unused(self) -> bool:
+        return not self._last_seq and not self.acts.order.is_closed
 
     def leave(self, member: Member) -> None:
         """Forget a member; called once, when his socket has closed."""
         self._v1_members.discard(member)
         self._plain_members.discard(member)
         if self.people.leave(member.person_id, member):
+            self.acts.went(member.person_id)
             self._note_presence()
-        self._rest()
+        self.rest()
 
     async def _loaded(self) -> None:
         """Read the room's end from the log; whoever comes meanwhile waits for the same reading."""
@@ -188,9 +231,12 @@ class Room:
         for event in opening.recent:
             self._keep(event.seq, text_frame(event.body))
         self.shown_seq = self._last_seq = opening.head
-        self._opening = opening._replace(recent=[])
+        self._first_seq = opening.first
+        self._opening = opening._replace(recent=[], entries={})
+        self.acts.begin(opening.entries, opening.held)
         early, self._early = self._early, []
-        self.show(early)
+        for events, changed in early:
+            self.show(events, changed)
 
     async def _cursor(self, past: Past | None) -> tuple[str | UnsetType, int]:
         """What to say of a client's past, and after which seq to feed him."""
@@ -201,24 +247,35 @@ class Room:
         log = self._log
         if not is_ours(log.epochs, self._opening, log.epoch, self.shown_seq, past.epoch, past.after):
             return "reset", newest
-        if self.shown_seq - past.after > _WHOLE_EVENTS:
+        if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq <= self.shown_seq:
             return "gap", newest
         if self._recent_after(past.after) is None and await log.bytes_after(self.name, past.after) > _WHOLE_BYTES:
             return "gap", max(0, self.shown_seq - self._limits.history)
         return "whole", past.after
 
-    def _welcome(self, person_id: str, resumed: str | UnsetType) -> bytes:
+    def _welcome(self, member: Member, resumed: str | UnsetType) -> bytes:
+        order = self.acts.order
         welcome = Welcome(
-            self.name,
-            self._log.epoch,
-            self.shown_seq,
-            self.people.get(person_id),
-            len(self.people),
-            self._limits,
-            resumed,
+            room=self.name,
+            epoch=self._log.epoch,
+            head=self.shown_seq,
+            now=time.time_ns() // 1_000_000,
+            you=self._me(member),
+            present=len(self.people),
+            limits=self._limits,
+            rules=order.rules,
+            roles=order.roles(),
+            resumed=resumed,
         )
         frames = text_frame(encode(welcome))
-        return frames if self._log.storing else frames + text_frame(encode(Status(False)))
+        if not self._log.storing:
+            frames += text_frame(encode(Status(False)))
+        if self.acts.held and self.acts.rank_of(member):
+            frames += text_frame(encode(Waiting(self.acts.held)))
+        return frames
+
+    def _me(self, member: Member) -> Me:
+        return self.acts.me(self.people.get(member.person_id), member.is_operator)
 
     async def _feed(self, member: Member, lead: bytes, seq: int) -> None:
         """Send what follows `seq` in pieces, the next when the last has drained: the log is the buffer."""
@@ -243,14 +300,14 @@ class Room:
 
     def _standing(self, member: Member) -> "_Standing":
         people = {} if self.people.is_crowd else self.people.names()
-        return _Standing(self.people.get(member.person_id), self._log.storing, people)
+        return _Standing(self._me(member), self._log.storing, people)
 
     def _news_since(self, then: "_Standing", member: Member) -> bytes:
         """What was told to the members while this one was being fed, and is not an event."""
         news: list[Presence | You | Status] = [self.people.changes_since(then.people)]
-        person = self.people.get(member.person_id)
-        if person != then.person:
-            news.append(You(person.id, person.name))
+        me = self._me(member)
+        if me != then.me:
+            news.append(_you(me))
         if self._log.storing != then.storing:
             news.append(Status(self._log.storing))
         return b"".join(text_frame(encode(frame)) for frame in news)
@@ -277,15 +334,36 @@ class Room:
 
     # Saying
 
-    def show(self, events: list[Event]) -> None:
-        """Take committed events, in order; they are shown with the next flush."""
+    def show(self, events: list[Event], changed: dict[int, bytes]) -> None:
+        """Take committed events, in order, which are shown with the next flush, and what was rewritten by them."""
         if self._opening is None:
-            self._early += events
+            self._early.append((events, changed))
             return
         for event in events:
             if event.seq > self._last_seq:  # else it was read when the room loaded
                 self._last_seq = event.seq
                 self._utter(_Utterance(text_frame(event.body), event=event))
+            if event.body.startswith(_TRIMMED):
+                self._forget_before(decode_trimmed(event.body).before)
+        if changed:
+            self._rewrite(changed)
+
+    def _forget_before(self, seq: int) -> None:
+        self._first_seq = seq
+        while self._recent and self._recent[0][0] < seq:
+            self._recent_bytes -= len(self._recent.popleft()[1])
+
+    def _rewrite(self, changed: dict[int, bytes]) -> None:
+        """Let nobody hear any more what was removed or edited: not who comes next, and not what is yet to be said."""
+        for place, (seq, frame) in enumerate(self._recent):
+            if seq in changed:
+                self._recent[place] = seq, text_frame(changed[seq])
+                self._recent_bytes += len(self._recent[place][1]) - len(frame)
+        for place, utterance in enumerate(self._unsaid):
+            event = utterance.event
+            if event is not None and event.seq in changed:
+                body = changed[event.seq]
+                self._unsaid[place] = _Utterance(text_frame(body), event=event._replace(body=body))
 
     def tell(self, frame: bytes) -> None:
         """Say something that is not in the log to all v1 members, in order with the events."""
@@ -361,7 +439,7 @@ class Room:
         if self._said is not None:
             future_set_result_unless_cancelled(self._said, None)
             self._said = None
-        self._rest()
+        self.rest()
 
     def _keep(self, seq: int, frame: bytes) -> None:
         """Remember a frame for those who come next; never fewer than a newcomer is shown."""
@@ -372,7 +450,8 @@ class Room:
         ):
             self._recent_bytes -= len(self._recent.popleft()[1])
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """Be forgotten if nothing is left to do."""
         if self.is_idle:
             if self._presence_timer is not None:
                 self._presence_timer.cancel()
@@ -382,10 +461,8 @@ class Room:
 
     def rename(self, member: Member, wish: str) -> None:
         """Give a person another name and tell all his sockets which it is."""
-        person = self.people.rename(member.person_id, wish)
-        you = Frames(text_frame(encode(You(person.id, person.name))))
-        # Who is still being fed hears it when he is let in: his first frame is `welcome`.
-        self._write([other for other in self.people.sockets(person.id) if other in self._v1_members], you)
+        self.people.rename(member.person_id, wish)
+        self.tell_you([member.person_id])
         self._note_presence()
 
     def typing(self, member: Member) -> None:
@@ -396,6 +473,60 @@ class Room:
         self._write(
             [other for other in self.members if other.person_id != member.person_id and not other.is_plain], notice
         )
+
+    # Who is still being fed hears what follows when he is let in: his first frame is `welcome`.
+
+    def tell_you(self, people: Iterable[str]) -> None:
+        """Tell people how they stand in the room."""
+        told = (member for person_id in people for member in self.people.sockets(person_id))
+        self._tell_each(member for member in told if member in self._v1_members)
+
+    def _tell_each(self, members: Iterator[Member]) -> None:
+        count = 0
+        for member in islice(members, _MEMBERS_PER_TURN):
+            count += 1
+            if member in self._v1_members:
+                self._write([member], Frames(text_frame(encode(_you(self._me(member))))))
+        if count == _MEMBERS_PER_TURN:
+            asyncio.get_running_loop().call_soon(self._tell_each, members)
+
+    def tell_person(self, person_id: str, frame: bytes) -> None:
+        """Tell one person, in all his windows."""
+        told = [member for member in self.people.sockets(person_id) if member in self._v1_members]
+        self._write(told, Frames(text_frame(frame)))
+
+    def tell_moderators(self, frame: bytes) -> None:
+        told = [member for member in self._v1_members if self.acts.rank_of(member)]
+        self._write(told, Frames(text_frame(frame)))
+
+    def announce(self, text: str) -> None:
+        """The plain members have no pinned line: they hear it as something said."""
+        self._utter(_Utterance(b"", text_frame(encode_json(text))))
+
+    # Putting out
+
+    def put_out(self, put_out: PutOut) -> None:
+        """Close the sockets that are meant, and hear and tell them nothing more from this moment on."""
+        for member in self._everybody():
+            is_there = member.address_key == put_out.address and not self.acts.rank_of(member)
+            if member.person_id == put_out.person or is_there:
+                self._v1_members.discard(member)
+                self._plain_members.discard(member)
+                member.put_out(put_out.out)
+
+    def addresses_of(self, person_id: str) -> set[str]:
+        return {member.address_key for member in self.people.sockets(person_id)}
+
+    def is_operator(self, person_id: str) -> bool:
+        return any(member.is_operator for member in self.people.sockets(person_id))
+
+    def people_at(self, addresses: set[str]) -> int:
+        """How many people are here from these addresses."""
+        return len({member.person_id for member in self._everybody() if member.address_key in addresses})
+
+    def _everybody(self) -> list[Member]:
+        """All sockets, those too that are being fed."""
+        return [member for person_id in self.people.ids() for member in self.people.sockets(person_id)]
 
     def _write(self, members: list[Any], frames: Frames) -> None:
         for member in members:
@@ -430,10 +561,16 @@ class Room:
 
 
 def _plain_frame(utterance: _Utterance) -> bytes:
-    """The plain wire's frame: the text alone, as one JSON string."""
+    """The plain wire's frame: the text of a message alone, as one JSON string."""
     if utterance.event is None:
         return utterance.plain
+    if not utterance.event.body.startswith(_MESSAGE):
+        return b""
     return text_frame(encode_json(decode_message(utterance.event.body).text))
+
+
+def _you(me: Me) -> You:
+    return You(me.id, me.name, me.role, me.muted_until, me.muted_for)
 
 
 def _up_to(frames: list[tuple[int, bytes]], max_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -4,14 +4,16 @@ Owns their names, defaults, units and ranges. Invariant: a value with which the 
 keep its promises is refused with one sentence that says what to do.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from tornado.options import Error as OptionError
 from tornado.options import OptionParser
 
 _RANGES = {
+    "keep_days": (0, 36500),
     "history": (0, 1000),
     "port": (0, 65535),
     "send_buffer_bytes": (128 * 1024, 2**31),
@@ -25,6 +27,15 @@ class BadOption(Exception):
 
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
+
+
+def _command(default: Any, help: str) -> Any:
+    """What is done instead of starting a server; only the command line can ask for it."""
+    return field(default=default, metadata={"help": help, "is_command": True})
+
+
+def is_command(option: "Field[Any]") -> bool:
+    return option.metadata.get("is_command", False) is True
 
 
 @dataclass(frozen=True)
@@ -44,26 +55,36 @@ class Settings:
     send_buffer_bytes: int = _option(1048576, "bytes that may wait in the server for one member before he is cut off")
     allowed_origins: str = _option("", "extra Origins besides the page's own, as https://host, separated by commas")
     shutdown_grace_s: float = _option(10.0, "seconds to drain on SIGTERM")
+    keep_days: int = _option(0, "days that messages are kept in every room; 0 = for ever")
+    keep_events: int = _option(0, "newest messages and acts that are kept in every room; 0 = all")
+    admin_link: bool = _command(False, "print a link that makes a browser the operator's, once and within 10 minutes")
+    erase: str = _command("", "remove all that the person with this id said, in every room, while no server runs")
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The command line over `--config=FILE` over the environment (`CHATROOM_NAME`); raises BadOption."""
+    parser = _parser()
+    variables = {
+        option.name: f"CHATROOM_{option.name.upper()}" for option in fields(Settings) if not is_command(option)
+    }
+    kept = [f"--{name}={environment[variable]}" for name, variable in variables.items() if variable in environment]
+    _parse(parser, [*kept, *arguments])
+    if parser.config:
+        _parse_file(parser, parser.config)
+        _parse(parser, arguments)
+    settings = Settings(**{option.name: parser[option.name] for option in fields(Settings)})
+    check_settings(settings)
+    return settings
+
+
+def _parser() -> OptionParser:
     parser = OptionParser()
     parser.define("config", type=str, help="file of options, as NAME = VALUE in Python", group="chatroom")
     for option in fields(Settings):
         parser.define(
             option.name, option.default, type=type(option.default), help=option.metadata["help"], group="chatroom"
         )
-    names = [option.name for option in fields(Settings)]
-    variables = {name: f"CHATROOM_{name.upper()}" for name in names}
-    kept = [f"--{name}={environment[variable]}" for name, variable in variables.items() if variable in environment]
-    _parse(parser, [*kept, *arguments])
-    if parser.config:
-        _parse_file(parser, parser.config)
-        _parse(parser, arguments)
-    settings = Settings(**{name: parser[name] for name in names})
-    check_settings(settings)
-    return settings
+    return parser
 
 
 def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
@@ -71,6 +92,8 @@ def _parse(parser: OptionParser, arguments: Sequence[str]) -> None:
         name = argument.lstrip("-").partition("=")[0]
         if not argument.startswith("--") or (name != "help" and name not in parser):
             raise BadOption(f"{argument} is no option: they are written --name=value, see python chatroom.py --help.")
+        if argument == "--erase=":
+            raise BadOption("--erase= names nobody: write the id of a person behind it.")
         try:
             parser.parse_command_line(["chatroom.py", argument], final=False)
         except (OptionError, ValueError) as error:
@@ -82,6 +105,8 @@ def _parse_file(parser: OptionParser, path: str) -> None:
         parser.parse_config_file(path, final=False)
     except Exception as error:  # the file is a program: anything may go wrong in it
         raise BadOption(f"The options in {path} cannot be read ({error}): mend it or leave --config out.") from None
+    for command in filter(is_command, fields(Settings)):  # else it would be done again at every start
+        setattr(parser, command.name, command.default)
 
 
 def check_settings(settings: Settings) -> None:
@@ -101,6 +126,12 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.processes != 1:
         raise BadOption(f"--processes={settings.processes} needs --redis, which this version does not have: use 1.")
+    if settings.erase and not re.fullmatch("[a-z2-7]{16}", settings.erase):
+        raise BadOption(
+            f"--erase={settings.erase} is nobody's id: one has 16 of a to z and 2 to 7, as `by` in messages."
+        )
+    if settings.erase and settings.admin_link:
+        raise BadOption("--erase and --admin-link are done one at a time: leave one of them out.")
     for origin in origins(settings):
         if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
             raise BadOption(f"--allowed_origins has {origin!r}: write each as https://host or https://host:port.")

@@ -1,7 +1,7 @@
 """What a server needs from its machine before it starts, and what it tells the person who starts it.
 
-Owns the listening sockets, the open-file limit and what it bounds, the kept secret and the greeting. Invariant:
-whatever cannot be had is refused with one sentence that says what to do.
+Owns the listening sockets, the open-file limit and what it bounds, the kept secret, the greeting and the operator's
+link. Invariant: whatever cannot be had is refused with one sentence that says what to do.
 """
 
 import asyncio
@@ -12,9 +12,11 @@ import os
 import resource
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate
@@ -22,11 +24,13 @@ from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from chat.eventlog import LogRefused
-from chat.settings import BadOption
+from chat.settings import BadOption, Settings
+from chat.tokens import operator_key
 
 RESERVED_FILES = 256  # for the log, the listeners and plain requests
 LAST_FILES = 64  # of these, for the log, the listeners and the files that are served
 RESPONSE_S = 60  # within which a page must have been taken
+RESPONSE_BYTES = 256 * 1024  # of a longer answer that must have been taken in each such time
 
 
 def room_for_members(wanted: int) -> int:
@@ -49,6 +53,13 @@ def files_for_connections() -> int:
     return max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - LAST_FILES, 1)
 
 
+class _Deadline(NamedTuple):
+    """When a connection is looked at again, and what it had taken by now."""
+
+    timer: asyncio.TimerHandle
+    taken_bytes: int
+
+
 class BoundedHTTPServer(HTTPServer):
     """Tornado's server, which would take connections until no file is left and let a response wait for ever.
 
@@ -57,6 +68,10 @@ class BoundedHTTPServer(HTTPServer):
 
     has_room: Callable[[int], bool] = staticmethod(lambda plain: True)
 
+    def initialize(self, *arguments: Any, **options: Any) -> None:
+        super().initialize(*arguments, **options)
+        self._deadlines: WeakKeyDictionary[Any, _Deadline] = WeakKeyDictionary()
+
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         if self.has_room(len(self._connections)):
             super().handle_stream(stream, address)
@@ -64,12 +79,23 @@ class BoundedHTTPServer(HTTPServer):
             stream.close()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        asyncio.get_running_loop().call_later(RESPONSE_S, self._expire, server_conn)
+        if (last := self._deadlines.get(server_conn)) is not None:
+            last.timer.cancel()
+        self._set_deadline(server_conn)
         return super().start_request(server_conn, request_conn)
 
+    def _set_deadline(self, connection: Any) -> None:
+        timer = asyncio.get_running_loop().call_later(RESPONSE_S, self._expire, connection)
+        self._deadlines[connection] = _Deadline(timer, connection.stream._total_write_done_index)
+
     def _expire(self, connection: Any) -> None:
-        if connection in self._connections:  # else it is closed, or a WebSocket by now
+        deadline = self._deadlines.pop(connection)
+        if connection not in self._connections:  # closed, or a WebSocket by now
+            return
+        if connection.stream._total_write_done_index - deadline.taken_bytes < RESPONSE_BYTES:
             connection.stream.close()
+        else:
+            self._set_deadline(connection)
 
 
 def kept_secret(database: str) -> str:
@@ -79,7 +105,7 @@ def kept_secret(database: str) -> str:
     """
     if database == ":memory:":
         return secrets.token_hex(32)
-    path = Path(os.path.realpath(database) + ".secret")
+    path = _secret_path(database)
     try:
         if not path.exists():
             _make_secret(path)
@@ -95,6 +121,10 @@ def kept_secret(database: str) -> str:
             f"The secret in {path} keeps none: remove the file (people get new identities) or give --secret."
         )
     return secret
+
+
+def _secret_path(database: str) -> Path:
+    return Path(os.path.realpath(database) + ".secret")
 
 
 def _make_secret(path: Path) -> None:
@@ -134,10 +164,9 @@ def _bind(port: int, address: str) -> list[socket.socket]:
 def greeting(listener: socket.socket, address: str, database: str) -> str:
     """What a person needs to know once the server runs."""
     port = listener.getsockname()[1]
-    here = "localhost" if address in ("", "0.0.0.0", "::") else address
     return (
         "Chatroom is running; stop it with Ctrl-C.\n\n"
-        f"  open here   {_origin(here, port)}/\n"
+        f"  open here   {_origin(_here(address), port)}/\n"
         f"  share       {_share(listener, address)}\n"
         f"  database    {'none: nothing is kept' if database == ':memory:' else Path(database).absolute()}\n"
     )
@@ -156,6 +185,10 @@ def _share(listener: socket.socket, address: str) -> str:
     return f"{origin}/   (anyone who reaches this address can enter)" if origin else "(only this machine can reach it)"
 
 
+def _here(address: str) -> str:
+    return "localhost" if address in ("", "0.0.0.0", "::") else address
+
+
 def _origin(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -168,3 +201,24 @@ def _own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
+
+
+def admin_link(settings: Settings) -> str:
+    """A link that makes a browser the operator's; raises BadOption and LogRefused."""
+    if not settings.port:
+        raise BadOption("--admin-link needs the port of the server: give it with --port.")
+    key = operator_key(_running_secret(settings), time.time())
+    return f"{_origin(_here(settings.address), settings.port)}/admin?key={key}"
+
+
+def _running_secret(settings: Settings) -> str:
+    """The secret of the server that the settings mean, which has been started already."""
+    if settings.secret:
+        return settings.secret
+    if settings.database == ":memory:":
+        raise BadOption(
+            "--admin-link needs the secret of the server, and without a database none is kept: give --secret."
+        )
+    if not _secret_path(settings.database).exists():
+        raise BadOption(f"No server was started on {settings.database} yet: start it, then ask for --admin-link again.")
+    return kept_secret(settings.database)

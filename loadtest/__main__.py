@@ -7,6 +7,7 @@ from typing import Final
 COMMANDS: Final = {
     "run": ("own", "a chat room of its own on a free port, and one run against it; locust's options pass through"),
     "rivals": ("rivals", "the same plan against this chat room and other servers, in turns, and the table of ratios"),
+    "raid": ("raid", "a raid on a chat room of its own, and what its owner does about it: is every promise kept"),
     "compare": ("compare", "lay the results of runs over each other: folders A and B"),
     "selftest": ("selftest", "what the generator can do on this machine, and how quiet the machine is"),
     "agree": ("agree", "a second generator, in C, in the same room: do both measure the same"),

@@ -60,6 +60,7 @@ ABOUT_DELIVERIES = {
     "change": "changed",
     "foreign": "foreign",
     "ping": "pinged",
+    "edit": "edited",
 }
 COUNTED = (
     *("handshakes", "refused", "untagged", "messages", "offered", "deliveries", "skipped", "held"),
@@ -86,6 +87,7 @@ class Lies:
     change: int = _lie(0, "alter a byte of the text in one of N deliveries")
     foreign: int = _lie(0, "let one in N deliveries be followed by a message of another room")
     ping: int = _lie(0, "let one in N deliveries follow a ping, and count the answers")
+    edit: int = _lie(0, "let one in N deliveries be followed by an event that edits it, with its text in it")
     stall: int = _lie(0, "sleep before every N-th message, with all that the server does")
     stall_at: tuple[int, ...] = _lie((), "sleep before the messages with these numbers: 10,200", parse=numbers)
     stall_ms: float = _lie(50.0, "how long to sleep")
@@ -314,6 +316,8 @@ class FalseServer:
             return fragments(changed(message.text, self._counts["changed"]), self.lies.fragment)
         if lie == "foreign":
             return message.frames + fragments(of_another_room(message.text), self.lies.fragment)
+        if lie == "edit":
+            return message.frames + fragments(edit_of(message.text), self.lies.fragment)
         assert lie == "ping"
         return frame(PING, b"are you there") + message.frames
 
@@ -534,6 +538,11 @@ def of_another_room(text: re.Match[bytes]) -> bytes:
     check = crc32(unhexlify(fields), mark == b"m")
     head = b"~%b%b~%08x" % (fields, mark, check)
     return text.string[: text.start()] + head + text.string[text.start() + len(head) :]
+
+
+def edit_of(text: re.Match[bytes]) -> bytes:
+    """Return the event by which the chat room tells that a message has another text, here the one it had."""
+    return b'{"type":"edit","seq":1,"at":0,"by":{"id":"","name":""},"message":1,"text":"%b"}' % text[0]
 
 
 # The command

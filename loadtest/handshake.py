@@ -9,6 +9,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import websocket
 from gevent import monkey
@@ -47,10 +48,12 @@ class Door:
     adapter: Adapter
     insecure: bool = False
 
-    def enter(self, room: str, place: dict[str, str], cookie: str, *, is_stuck: bool = False) -> tuple[Any, str]:
+    def enter(
+        self, room: str, place: dict[str, str], cookie: str, *, is_stuck: bool = False, source: str = ""
+    ) -> tuple[Any, str]:
         """Shake hands; return the socket, non-blocking and free of gevent unless it is TLS, and the member's cookie.
 
-        Raises Refused.
+        `source` is the address of this machine to come from (without TLS). Raises Refused.
         """
         ws = websocket.WebSocket(
             enable_multithread=False,
@@ -66,6 +69,7 @@ class Door:
                 cookie=cookie or None,
                 suppress_origin=True,
                 redirect_limit=0,
+                socket=self._connected_from(source) if source else None,
             )
             for text in self.adapter.hello(room):
                 ws.send(text)
@@ -75,6 +79,12 @@ class Door:
             raise Refused(reason(error)) from None
         cookie = (ws.getheaders() or {}).get("set-cookie", cookie).partition(";")[0]
         return _release(ws.sock), cookie
+
+    def _connected_from(self, source: str) -> socket.socket:
+        there = urlsplit(self.base)
+        sock = socket.create_connection((str(there.hostname), there.port or 80), HANDSHAKE_S, (source, 0))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
 
 def _options(is_stuck: bool) -> list[tuple[int, int, int]]:

@@ -18,7 +18,7 @@ export class Announcer {
   #notes = [];
   #forMe = [];
   #forMeCount = 0;
-  #last = null;
+  #others = [];
   #count = 0;
   #timer = null;
   #saidAt = -PAUSE_MS;
@@ -55,7 +55,7 @@ export class Announcer {
   }
 
   #addOther(event) {
-    this.#last = event;
+    this.#others = [...this.#others, event].slice(-READ_OUT);
     this.#count += 1;
   }
 
@@ -80,29 +80,34 @@ export class Announcer {
     this.#forget();
   }
 
+  // What was deleted before it was said is not read out.
   #sentences() {
-    const forMe = this.#forMe.map((event) => spoken("announce.for_you", event));
-    const more = this.#forMeCount - forMe.length;
+    const forMe = this.#forMe.filter(isThere).map((event) => spoken("announce.for_you", event));
+    const more = this.#forMeCount - this.#forMe.length;
     if (more > 0) forMe.push(t("announce.more_for_you", { n: more }));
-    return [...forMe, ...this.#notes, ...this.#others()];
+    return [...forMe, ...this.#notes, ...this.#burst()];
   }
 
-  #others() {
-    if (this.#count === 0) return [];
-    const last = spoken("announce.message", this.#last);
-    return [this.#count === 1 ? last : t("announce.burst", { n: this.#count, last })];
+  #burst() {
+    const kept = this.#others.filter(isThere);
+    const n = this.#count - (this.#others.length - kept.length);
+    if (kept.length === 0) return [];
+    const last = spoken("announce.message", kept.at(-1));
+    return [n === 1 ? last : t("announce.burst", { n, last })];
   }
 
   #forget() {
     clearTimeout(this.#timer);
-    this.#timer = this.#last = null;
-    this.#notes = [];
+    this.#timer = null;
+    this.#notes = this.#others = [];
     this.#forMe = [];
     this.#forMeCount = this.#count = 0;
   }
 }
 
 const isHeard = () => !document.hidden && !document.querySelector("dialog:modal");
+
+const isThere = ({ isGone }) => !isGone;
 
 const spoken = (key, { by, text }) => t(key, { name: by.name, text: clipped(text) });
 

@@ -5,9 +5,9 @@
  */
 
 import { byId, setText } from "./dom.js";
-import { linkTo } from "./links.js";
+import { linkTo, placeAt, targetOf } from "./links.js";
 import { Naming } from "./naming.js";
-import { oneSpelling, problemWith } from "./roomname.js";
+import { isClosed, shownName } from "./roomname.js";
 import { Visit } from "./visit.js";
 import { speak } from "./words.js";
 
@@ -37,27 +37,15 @@ function enter(room, target) {
   page.room = room;
   showName(room);
   page.visit = new Visit({ room, target, naming });
+  page.onVisit?.();
   if (isAnother) page.visit.announceRoom();
 }
 
 function showName(room) {
   const heading = byId("room-name");
   heading.title = room;
-  setText(heading.firstElementChild, room);
-}
-
-/** The room and the message that an address of this page names; null for any other address, and for a bad room. */
-function placeAt(address) {
-  const url = new URL(address, location);
-  if (url.origin !== location.origin || url.pathname !== "/") return null;
-  // The last one counts, as on the server.
-  const room = oneSpelling(url.searchParams.getAll("room").at(-1) ?? "default");
-  return problemWith(room) ? null : { room, target: targetOf(url) };
-}
-
-function targetOf({ hash }) {
-  const seq = Number(/^#([1-9]\d{0,15})$/.exec(hash)?.[1]);
-  return Number.isSafeInteger(seq) ? seq : null;
+  heading.firstElementChild.toggleAttribute("hidden", !isClosed(room));
+  setText(heading.lastElementChild, shownName(room));
 }
 
 function onAddress() {

@@ -22,11 +22,16 @@ const QUIET_MS = 30_000; // so long to twice as long without a frame: the server
 const ANSWER_MS = 20_000; // a line may live and yet a question be forgotten
 const WHY_MS = 8000;
 
+const FORBIDDEN = 403;
 const NO_CLOSE_FRAME = 1006;
 const POLICY = 1008; // the one close code after which a client must stay away
 const TRY_LATER = 1013;
 
-const ANSWERS = { history: "page", people: "people" };
+// What answers each question; every other frame that is asked with is an act.
+const QUESTIONS = { history: "page", people: "people", acts: "acts", held: "held", person: "person", order: "order" };
+const ACTS = { invite: "invite" }; // the others are done
+const ANSWERS = new Set([...Object.values(QUESTIONS), ...Object.values(ACTS), "done", "error"]);
+const BARS = new Set(["banned", "locked", "closed"]);
 
 /** A random wait up to a bound that doubles: a crowd that lost its server at once does not come back at once. */
 export function backoff_ms(attempt, random = Math.random) {
@@ -35,16 +40,25 @@ export function backoff_ms(attempt, random = Math.random) {
 
 /**
  * Why a handshake was refused: a browser hides that, so the room's HTTP address is asked, which answers alike.
- * Resolves to `{status, retry_after}` with the wait in seconds, or null if nothing answers at all.
+ * Resolves to `{status, retry_after}` with the wait in seconds, and who is kept out to `{status, code, until, reason}`,
+ * too; to null if nothing answers at all.
  */
 export async function askWhyRefused(room) {
   try {
     const address = `/api/rooms/${encodeURIComponent(room)}/messages?limit=1`;
     const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(WHY_MS) });
-    return { status: answer.status, retry_after: seconds(answer.headers.get("Retry-After")) };
+    const bar = answer.status === FORBIDDEN ? barOf(await answer.json().catch(() => null)) : null;
+    return { status: answer.status, retry_after: seconds(answer.headers.get("Retry-After")), ...bar };
   } catch {
     return null;
   }
+}
+
+/** Why somebody is kept out, as far as the answer says it. */
+function barOf(answer) {
+  const { code, until, reason } = answer ?? {};
+  if (!BARS.has(code)) return null;
+  return { code, ...(Number.isSafeInteger(until) && { until }), ...(typeof reason === "string" && { reason }) };
 }
 
 /** The seconds that a `Retry-After` means: it is a number of them, or a date; 0 if it is missing or neither. */
@@ -58,6 +72,7 @@ export class Connection {
   #onFrame;
   #onState;
   #whyRefused;
+  #now;
   #signal;
   #socket = null;
   #state = { phase: "new" };
@@ -66,6 +81,7 @@ export class Connection {
   #startedAt = 0;
   #openedAt = 0;
   #retry_after = 0;
+  #out = null; // what the server said before it closed the line for good
   #comeBack = null;
   #watch = null;
   #isSignDue = false;
@@ -74,15 +90,18 @@ export class Connection {
 
   /**
    * `address()` gives the URL for each attempt; `onState` hears `{phase}`: "connecting", "open", "away" (with `until`,
-   * `why`, and `bidden` if the server set the wait) or "ended" (with `why`; it will not come back by itself).
-   * `why` is "lost", "unreachable", "full" or "blocked" while away, and a sentence at the end.
-   * Once `signal` aborts nothing is heard any more, and what was asked fails with its reason.
+   * `why`, and `bidden` if the server set the wait), "out" (put out or kept out of the room, with `why`, `reason`, and
+   * `until` if it comes back by itself then) or "ended" (with `why`; it will not come back by itself).
+   * `why` is "lost", "unreachable", "full" or "blocked" while away, "kick", "ban", "revoke", "locked" or "closed" while
+   * out, and a sentence at the end.
+   * `now()` is the server's time. Once `signal` aborts nothing is heard any more, and what was asked fails with its reason.
    */
-  constructor({ address, onFrame, onState, whyRefused, signal }) {
+  constructor({ address, onFrame, onState, whyRefused, now = Date.now, signal }) {
     this.#address = address;
     this.#onFrame = onFrame;
     this.#onState = onState;
     this.#whyRefused = whyRefused;
+    this.#now = now;
     this.#signal = signal;
     signal?.addEventListener("abort", () => this.#leaveForGood());
   }
@@ -108,6 +127,12 @@ export class Connection {
   retryNow() {
     const { phase, bidden } = this.#state;
     if ((phase === "away" && !bidden) || (phase === "connecting" && this.#isStuck)) this.open();
+  }
+
+  /** Somebody asks for the line at once: whoever was put out of the room wants to come in again, too. */
+  insist() {
+    if (this.#state.phase === "out") this.open();
+    else this.retryNow();
   }
 
   /** For when the tab or the network comes back: the line may be long dead, so it is asked for a sign of life. */
@@ -138,8 +163,9 @@ export class Connection {
   }
 
   /**
-   * Sends a question and resolves to its answer; one refused for haste is asked again when its time has come.
-   * An error's `message` is a sentence for people, its `code` the server's.
+   * Sends a question or an act and resolves to its answer; one refused for haste is asked again when its time has come.
+   * An error's `message` is a sentence for people, its `code` the server's. What was asked on a line that broke is not
+   * asked again: an act may have been done all the same, which its error then says.
    */
   ask(question) {
     this.#lastRef += 1;
@@ -171,6 +197,7 @@ export class Connection {
     this.#relax();
     if (frame.type === "welcome") this.#welcomed();
     if (frame.type === "bye") this.#retry_after = frame.retry_after;
+    if (frame.type === "out") this.#out = frame;
     if (isAnswer(frame)) this.#answered(frame);
     else this.#onFrame(frame);
   }
@@ -211,12 +238,12 @@ export class Connection {
     const question = this.#questions.get(frame.ref);
     if (!question) return;
     if (frame.type === "error") this.#denied(question, frame);
-    else if (frame.type === ANSWERS[question.frame.type]) this.#take(question, frame);
+    else if (frame.type === answerTo(question.frame)) this.#take(question, frame);
   }
 
   #denied(question, error) {
     if (error.code === "rate_limited") this.#askLater(question, error.retry_after ?? 1);
-    else this.#giveUp(error.ref, failure(sentenceOf(error), error.code));
+    else this.#giveUp(error.ref, failure(sentenceOf(error), error.code, error));
   }
 
   #take({ frame, timer, resolve }, answer) {
@@ -237,6 +264,11 @@ export class Connection {
     reject(error);
   }
 
+  #brokenOff(frame) {
+    const isUnsure = !(frame.type in QUESTIONS) && !this.#signal?.aborted;
+    return isUnsure ? failure(t("line.act_unsure"), "act_unsure") : this.#noLine();
+  }
+
   #noLine() {
     return this.#signal?.aborted ? this.#signal.reason : failure(t("line.none"), "no_line");
   }
@@ -253,7 +285,7 @@ export class Connection {
   #leave() {
     clearTimeout(this.#comeBack);
     clearTimeout(this.#watch);
-    for (const ref of [...this.#questions.keys()]) this.#giveUp(ref, this.#noLine());
+    for (const [ref, { frame }] of [...this.#questions]) this.#giveUp(ref, this.#brokenOff(frame));
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
@@ -263,7 +295,8 @@ export class Connection {
   #lost(code) {
     if (this.isOpen && Date.now() - this.#openedAt > STEADY_MS) this.#failures = 0;
     this.#leave();
-    if (code === POLICY) this.#end(t("line.away"));
+    if (this.#out) this.#stayOut(this.#out);
+    else if (code === POLICY) this.#end(t("line.away"));
     else this.#stayAway({ retry_after: this.#retry_after, why: code === TRY_LATER ? "full" : "lost" });
   }
 
@@ -276,14 +309,31 @@ export class Connection {
   }
 
   #judge(answer) {
-    const { status, retry_after } = answer ?? {};
-    if (status === 429 || status === 503) this.#stayAway({ retry_after, why: "full" });
+    const { status, retry_after, code } = answer ?? {};
+    if (code) this.#stayOut({ ...answer, why: code === "banned" ? "ban" : code });
+    else if (status === 429 || status === 503) this.#stayAway({ retry_after, why: "full" });
     else if (status === 400) this.#end(t("line.refused")); // the room's name: no later try is better
     else this.#stayAway({ why: status < 400 ? "blocked" : "unreachable" });
   }
 
   #end(why) {
     this.#become({ phase: "ended", why });
+  }
+
+  #stayOut({ why, until, reason = "" }) {
+    this.#out = null;
+    const here = until && until - this.#now() + Date.now();
+    this.#become({ phase: "out", why, reason, ...(until && { until: here }) });
+    if (until) this.#comeBackAt(here);
+  }
+
+  // In steps, as it may lie further off than a timer reaches; not before a moment, as the server's clock may be behind.
+  #comeBackAt(until) {
+    const left_ms = until - Date.now();
+    const isFar = left_ms > LONGEST_BIDDEN_S * 1000;
+    const wait_ms = isFar ? LONGEST_BIDDEN_S * 1000 : Math.max(left_ms, 0) + backoff_ms(this.#failures);
+    this.#failures += isFar ? 0 : 1;
+    this.#comeBack = setTimeout(() => (isFar ? this.#comeBackAt(until) : this.open()), wait_ms);
   }
 
   #stayAway({ retry_after = 0, why }) {
@@ -296,8 +346,11 @@ export class Connection {
   }
 }
 
-const isAnswer = ({ type, ref }) => ref !== undefined && (type === "page" || type === "people" || type === "error");
+const isAnswer = ({ type, ref }) => ref !== undefined && ANSWERS.has(type);
 
-const failure = (sentence, code) => Object.assign(new Error(sentence), { code });
+const answerTo = ({ type }) => QUESTIONS[type] ?? ACTS[type] ?? "done";
+
+/** `said`: the server's own words, for where they tell more than what an error of this kind is called here. */
+const failure = (sentence, code, { retry_after, message: said } = {}) => Object.assign(new Error(sentence), { code, retry_after, said });
 
 const bounded_ms = (wait_s) => Math.min(wait_s, LONGEST_BIDDEN_S) * 1000;

@@ -22,7 +22,7 @@ export class Keys {
   /**
    * `shortcuts` are `{keys, what, act}` in the order of the overview: `keys` like "Mod+Shift+K", modifiers in this order
    * (Mod, Alt, Shift; Mod is ⌘ on a Mac, else Ctrl) and letters in capitals; `what` is the key of a sentence; without
-   * `act` it is only shown.
+   * `act` it is only shown; where `isFor()` is false it is not there.
    */
   constructor(shortcuts) {
     this.#shortcuts = [...shortcuts, { keys: "?", what: "keys.overview", act: () => this.show() }];
@@ -34,7 +34,7 @@ export class Keys {
 
   /** Opens the overview. */
   show() {
-    byId("keys-list").replaceChildren(...this.#shortcuts.map(line));
+    byId("keys-list").replaceChildren(...this.#shortcuts.filter(isThere).map(line));
     byId("keys-signs").checked = this.#areSignsOn;
     this.#dialog.showModal();
   }
@@ -43,7 +43,7 @@ export class Keys {
 
   #onKey(event) {
     const keys = pressed(event);
-    const shortcut = this.#shortcuts.find((candidate) => candidate.act && candidate.keys === keys);
+    const shortcut = this.#shortcuts.find((candidate) => candidate.act && candidate.keys === keys && isThere(candidate));
     if (!shortcut || isTaken(event) || (isSign(keys) && !this.#maySign(event))) return;
     event.preventDefault();
     shortcut.act();
@@ -82,11 +82,13 @@ function isTaken(event) {
   return event.defaultPrevented || event.repeat || isComposing || document.querySelector("dialog:modal") !== null;
 }
 
+const isThere = ({ isFor = () => true }) => isFor();
+
 const isSign = (keys) => keys.length === 1;
 
 function line({ keys, what }) {
   const row = document.createElement("div");
-  row.append(element("dt", t(what)), element("dd", ...keys.split("+").map((key) => element("kbd", signOf(key)))));
+  row.append(element("dt", t(what)), element("dd", ...keys.split(/(?<=.)\+/).map((key) => element("kbd", signOf(key)))));
   return row;
 }
 

@@ -23,7 +23,7 @@ export class LongList {
 
   /**
    * `scroll` is the box that scrolls, `list` the list inside it; `paint(node, item)` makes or repaints a row, whose first
-   * button is the one to press, without an item while that is not known yet; `onSight(first, last)`, `onPick(item)`.
+   * button is the one to press, without an item while that is not known yet; `onSight(first, last)`, `onPick(item, node)`.
    */
   constructor({ scroll, list, paint, onSight, onPick, signal }) {
     this.#scroll = scroll;
@@ -181,8 +181,8 @@ export class LongList {
   }
 
   #onClick(target) {
-    const item = target.closest("button") && this.#rowOf(target)?.item;
-    if (item) this.#onPick(item);
+    const { item, node } = (target.closest("button") && this.#rowOf(target)) || {};
+    if (item) this.#onPick(item, node);
   }
 
   #onFocus(target) {

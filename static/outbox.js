@@ -4,6 +4,7 @@
  * One say is in flight at a time and the next follows its ack: so the order holds, over lost lines, too. A say that was
  * in flight when the line broke goes out again under the same client_id; the server stores it once. For the same reason
  * every tab of a person may hold the whole queue and send it: whoever is first, it is stored once and in order.
+ * What a moderator has to see first is not sent again: it stays until it comes as an event, or is refused.
  * Knows no DOM and no WebSocket: it is given `send` and told what comes back.
  */
 
@@ -11,7 +12,9 @@ import { dropSay, keepSay, keptSay, saysOf } from "./storage.js";
 
 const NOT_STORED_RETRY_S = 2; // a disk that is full or slow is not helped by haste
 const ORPHAN_MS = 4000; // what another tab said is left to it for so long
-const LONGEST_HOLD_S = 3600; // a longer timer overflows, and fires at once
+const LONGEST_HOLD_S = 7 * 3600; // slow mode has six at the most; a timer of weeks overflows, and fires at once
+const SETTLED = new Set(["failed", "review", "stored"]); // not to be sent, or not again
+const HOLDS = new Set(["rate_limited", "slow_mode", "not_stored"]); // what goes out later by itself
 const CLOCKS_DIFFER_MS = 60_000; // of this machine and the server
 const REMEMBERED_MS = 20 * 60 * 60 * 1000; // the server knows a client_id for 24 h: later a retry could store it twice
 
@@ -58,7 +61,10 @@ export class Outbox {
 
   // Reading
 
-  /** What stands after the newest event: `{client_id, text, reply_to, at, state, detail}`, state "waiting", "sending", "held" or "failed". */
+  /**
+   * What stands after the newest event: `{client_id, text, reply_to, at, state, detail}`, state "waiting", "sending",
+   * "held" (goes out by itself later), "review" (a moderator has it) or "failed".
+   */
   pending(newest) {
     return this.#says.filter(({ seq }) => seq === null || seq > newest);
   }
@@ -86,9 +92,10 @@ export class Outbox {
     this.#remove(client_id);
   }
 
-  /** The log takes messages again: what waits for it need not wait any longer. */
-  storingAgain() {
-    if (this.#timer) this.#again();
+  /** What is held for `code` need not wait any longer. */
+  tryHeld(code) {
+    const held = this.#find(this.#inFlight);
+    if (held?.state === "held" && held.detail.code === code) this.#again();
   }
 
   onAck({ client_id, seq }, newest) {
@@ -102,10 +109,8 @@ export class Outbox {
   }
 
   onError(error) {
-    if (error.client_id !== this.#inFlight) return;
-    if (error.code === "rate_limited") this.#hold(error, error.retry_after ?? 1);
-    else if (error.code === "not_stored") this.#hold(error, error.retry_after ?? NOT_STORED_RETRY_S);
-    else this.#fail(error);
+    if (error.client_id === this.#inFlight) this.#onRefused(error);
+    else if (this.#find(error.client_id)?.state === "review") this.#fail(error);
     this.#onChange();
   }
 
@@ -116,7 +121,8 @@ export class Outbox {
   claim(event) {
     const say = this.#says.find(({ seq }) => seq === event.seq) ?? this.#twinOf(event);
     if (!say) return undefined;
-    if (say.isUnsure) say.seq = event.seq;
+    if (say.state === "review") this.discard(say.client_id);
+    else if (say.isUnsure) say.seq = event.seq;
     else this.#remove(say.client_id);
     return say.client_id;
   }
@@ -124,8 +130,10 @@ export class Outbox {
   /** Another tab kept or dropped this say. */
   onWrittenElsewhere(client_id) {
     const kept = keptSay(client_id);
+    const say = this.#find(client_id);
     if (!kept) this.#settledElsewhere(client_id);
-    else if (kept.room === this.#room && !this.#find(client_id)) this.#adopt(kept);
+    else if (kept.room === this.#room && !say) this.#adopt(kept);
+    else if (say && client_id !== this.#inFlight) Object.assign(say, withFate(kept));
     this.#onChange();
   }
 
@@ -142,7 +150,8 @@ export class Outbox {
 
   #twinOf({ text, reply_to, at }) {
     const isTwin = (say) => say.text === text && say.reply_to === reply_to && !(at < say.at - CLOCKS_DIFFER_MS);
-    return this.#says.find((say) => say.isUnsure && say.seq === null && isTwin(say));
+    const mayHaveCome = (say) => say.state === "review" || (say.isUnsure && say.seq === null);
+    return this.#says.find((say) => mayHaveCome(say) && isTwin(say));
   }
 
   #next() {
@@ -165,8 +174,15 @@ export class Outbox {
     this.#again();
   }
 
+  #onRefused(error) {
+    if (HOLDS.has(error.code)) this.#hold(error);
+    else if (error.code === "held") this.#awaitReview(error);
+    else this.#fail(error);
+  }
+
   // The held say stays in flight, so that none overtakes it.
-  #hold({ client_id, code }, wait_s) {
+  #hold({ client_id, code, retry_after }) {
+    const wait_s = retry_after ?? (code === "not_stored" ? NOT_STORED_RETRY_S : 1);
     const wait_ms = Math.min(wait_s, LONGEST_HOLD_S) * 1000 + Math.random() * 100;
     this.#timer = setTimeout(() => this.#again(), wait_ms);
     Object.assign(this.#find(client_id) ?? {}, { state: "held", detail: { code, until: Date.now() + wait_ms } });
@@ -177,14 +193,23 @@ export class Outbox {
     this.#next();
   }
 
+  #awaitReview({ client_id }) {
+    this.#keepFate(client_id, { review: true });
+    this.#landed(client_id);
+  }
+
   #fail(error) {
-    const say = this.#find(error.client_id);
-    if (say) {
-      Object.assign(say, { state: "failed", detail: error, failed: error });
-      keepSay(recordOf(say));
-      this.#onFailed();
-    }
-    this.#again();
+    if (this.#keepFate(error.client_id, { failed: error })) this.#onFailed();
+    this.#landed(error.client_id);
+  }
+
+  /** Writes down what became of a say; false if there is none of that name. */
+  #keepFate(client_id, fate) {
+    const say = this.#find(client_id);
+    if (!say) return false;
+    Object.assign(say, withFate(fate));
+    keepSay(recordOf(say));
+    return true;
   }
 
   #adopt(kept) {
@@ -201,7 +226,7 @@ export class Outbox {
 }
 
 // One that was only recognised by its text is sent again, too: nothing but its ack is sure.
-const isDue = ({ state, dueAt = 0 }) => state !== "failed" && state !== "stored" && dueAt <= Date.now();
+const isDue = ({ state, dueAt = 0 }) => !SETTLED.has(state) && dueAt <= Date.now();
 
 const isUnderWay = ({ state }) => state === "sending" || state === "held";
 
@@ -209,14 +234,20 @@ function frameOf({ client_id, text, reply_to }) {
   return { type: "say", client_id, text, ...(reply_to && { reply_to }) };
 }
 
-function recordOf({ room, client_id, text, reply_to, at, wasSent, failed }) {
-  return { room, client_id, text, reply_to, at, wasSent, failed };
+function recordOf({ room, client_id, text, reply_to, at, wasSent, failed, review }) {
+  return { room, client_id, text, reply_to, at, wasSent, failed, review };
+}
+
+/** What is known of a say's fate, and the state it is in by that; none while it may still go out. */
+function withFate({ failed, review }) {
+  if (failed) return { failed, review: undefined, state: "failed", detail: failed };
+  return review ? { review, state: "review" } : {};
 }
 
 /** A kept say as it begins its life on this page. */
 function waiting(kept) {
-  const isForgotten = kept.wasSent && Date.now() - kept.at > REMEMBERED_MS;
+  const isForgotten = kept.wasSent && !kept.review && Date.now() - kept.at > REMEMBERED_MS;
   const failed = kept.failed ?? (isForgotten ? { code: "unsure" } : undefined);
-  const state = failed ? "failed" : "waiting";
-  return { ...kept, state, failed, detail: failed, seq: null, isUnsure: Boolean(kept.wasSent) };
+  const fate = withFate({ failed, review: kept.review });
+  return { ...kept, state: "waiting", ...fate, seq: null, isUnsure: Boolean(kept.wasSent) };
 }

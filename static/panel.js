@@ -22,15 +22,20 @@ export class Panel {
   #search = byId("people-search");
   #roster;
   #onPick;
+  #onChoose;
   #directory;
   #list;
   #you = "";
   #timer = null;
 
-  /** `ask({query, offset, limit})` resolves to `{total, people}`; `onPick(person)` hears who was chosen in the list. */
-  constructor({ roster, ask, onPick, signal }) {
+  /**
+   * `ask({query, offset, limit})` resolves to `{total, people}`; `onPick(person)` hears who was chosen in the list, unless
+   * `onChoose(person, {beside, mention})` is true: then `mention()` picks him, or something else is done with him.
+   */
+  constructor({ roster, ask, onPick, onChoose = () => false, signal }) {
     this.#roster = roster;
     this.#onPick = onPick;
+    this.#onChoose = onChoose;
     this.#directory = new Directory({ ask, onChange: (isOther) => this.#show(isOther), signal });
     this.#list = this.#makeList(signal);
     this.#search.value = "";
@@ -46,7 +51,7 @@ export class Panel {
       list: byId("people-list"),
       paint: (node, person) => this.#paint(node, person),
       onSight: (first, last) => this.#onSight(first, last),
-      onPick: (person) => this.#pick(person),
+      onPick: (person, row) => this.#pick(person, row),
       signal,
     });
   }
@@ -195,8 +200,13 @@ export class Panel {
     return node;
   }
 
+  #pick(person, row) {
+    const mention = () => this.#mention(person);
+    if (!this.#onChoose(person, { beside: row, mention })) mention();
+  }
+
   // Over the talk, the list is in the way of what one wants to say to him.
-  #pick(person) {
+  #mention(person) {
     if (!wide.matches) this.toggle();
     this.#onPick(person);
   }

@@ -1,13 +1,14 @@
 /*
  * Choosing one message of the log: by keys, by tap, by hovering; and what can be done with it.
  *
- * Owns which message is picked and the one toolbar, which stands inside it. A message picked by keys or tap holds the
- * log still until it is let go. Knows no timeline: `eventOf(key)` gives what a row shows.
+ * Owns which message is picked and the one toolbar, which stands inside it and offers what may be done with it. A message
+ * picked by keys or tap holds the log still until it is let go. Knows no timeline: `eventOf(key)` gives what a row shows.
  */
 
 import { fromTemplate } from "./dom.js";
 
-const TOOLS = { r: "reply", c: "copy", l: "link" };
+const TOOLS = { "+": "react", r: "reply", c: "copy", l: "link", p: "person", e: "edit", delete: "delete" };
+const WRITING = new Set(["reply", "edit"]); // one goes on in the field
 const STEPS = { ArrowUp: -1, ArrowDown: 1, Home: -Infinity, End: Infinity };
 const hovers = window.matchMedia("(hover: hover)");
 
@@ -17,15 +18,21 @@ export class Picker {
   #tools = fromTemplate("message-tools");
   #picked = null;
   #eventOf;
+  #may;
   #act;
   #onHold;
   #onLeave;
 
-  /** `act(tool, event)`: tool is "reply", "copy" or "link"; `onHold(isHeld)` when reading begins or ends; `onLeave()` for Escape. */
-  constructor({ log, list, eventOf, act, onHold, onLeave, signal }) {
+  /**
+   * `act(tool, event, node)`: what is to be done with the message that `node` shows: "react", "reply", "copy", "link",
+   * "edit", "delete", "person"; `may(tool, event)` tells whether it may be. `onHold(isHeld)` when reading begins or ends;
+   * `onLeave()` for Escape.
+   */
+  constructor({ log, list, eventOf, may, act, onHold, onLeave, signal }) {
     this.#log = log;
     this.#list = list;
     this.#eventOf = eventOf;
+    this.#may = may;
     this.#act = act;
     this.#onHold = onHold;
     this.#onLeave = onLeave;
@@ -45,7 +52,7 @@ export class Picker {
   letGo() {
     this.#tools.remove();
     if (!this.#picked) return;
-    this.#picked.classList.remove("picked");
+    mark(this.#picked, false);
     this.#picked = null;
     this.#onHold(false);
   }
@@ -54,9 +61,9 @@ export class Picker {
   pick(node) {
     if (this.#picked === node) return;
     const wasHeld = this.#picked !== null;
-    this.#picked?.classList.remove("picked");
+    if (this.#picked) mark(this.#picked, false);
     this.#picked = node;
-    node.classList.add("picked");
+    mark(node, true);
     this.#offerTools(node);
     if (!wasHeld) this.#onHold(true);
   }
@@ -73,8 +80,9 @@ export class Picker {
 
   #offerTools(node) {
     const event = this.#eventOf(node.dataset.key);
-    if (event?.seq) node.append(this.#tools);
-    else this.#tools.remove();
+    if (!event?.seq) return this.#tools.remove();
+    for (const button of this.#tools.children) button.hidden = !this.#may(button.dataset.tool, event);
+    node.append(this.#tools);
   }
 
   #onFocus(target) {
@@ -91,13 +99,14 @@ export class Picker {
   #onClick({ target }) {
     const node = target.closest(".message");
     const tool = target.closest("[data-tool]");
-    if (tool) this.#use(tool.dataset.tool, node);
+    if (tool) this.#useByClick(tool.dataset.tool, node);
     else if (node && !hovers.matches && !isBusy(target)) this.#toggle(node);
   }
 
   #toggle(node) {
-    if (this.#picked === node) this.letGo();
-    else this.pick(node);
+    if (this.#picked === node) return this.letGo();
+    this.pick(node);
+    node.scrollIntoView({ block: "nearest" }); // with its tools
   }
 
   #onKey(event) {
@@ -136,12 +145,24 @@ export class Picker {
     this.#use(TOOLS[event.key.toLowerCase()], this.#picked);
   }
 
+  // Who works by keys goes on from the message as long as it is there.
+  #useByClick(tool, node) {
+    if (tool === "delete") this.letGo();
+    this.#use(tool, node);
+  }
+
   #use(tool, node) {
     const message = this.#eventOf(node.dataset.key);
-    if (!message?.seq) return;
-    if (tool === "reply") this.letGo();
-    this.#act(tool, message);
+    if (!message?.seq || !this.#may(tool, message)) return;
+    if (WRITING.has(tool)) this.letGo();
+    this.#act(tool, message, node);
   }
+}
+
+/** Among a log's hundreds of buttons the Tab key reaches only those of the message that is picked. */
+function mark(node, isPicked) {
+  node.classList.toggle("picked", isPicked);
+  for (const button of node.querySelectorAll(".reaction")) button.tabIndex = isPicked ? 0 : -1;
 }
 
 /** True where a click means something else: a button, a link, text that is being selected. */

@@ -1,11 +1,12 @@
 /*
  * The form that opens a room or makes one, on the start page and in the sheet of rooms.
  *
- * Without this script the form still works.
+ * A link to a room, or to the door of a closed one, is as good as a name. Without this script the form still works.
  * Knows no list of rooms.
  */
 
 import { byId, setText } from "./dom.js";
+import { isDoor, placeAt } from "./links.js";
 import { oneSpelling, problemWith } from "./roomname.js";
 
 export class RoomForm {
@@ -38,7 +39,9 @@ export class RoomForm {
   // Internal
 
   #onSubmit(event) {
-    const room = oneSpelling(this.#field.value);
+    const text = oneSpelling(this.#field.value);
+    if (isLink(text) && isDoor(text)) return goThrough(event, text);
+    const room = (isLink(text) && placeAt(text)?.room) || text;
     const problem = problemWith(room);
     this.#field.value = room;
     this.#say(problem);
@@ -51,6 +54,13 @@ export class RoomForm {
     setText(byId("room-problem"), problem);
     this.#field.setAttribute("aria-invalid", problem !== "");
   }
+}
+
+const isLink = (text) => /^https?:\/\//.test(text);
+
+function goThrough(event, door) {
+  event.preventDefault();
+  location.assign(door);
 }
 
 const isDown = ({ key, isComposing }) => key === "ArrowDown" && !isComposing;

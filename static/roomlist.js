@@ -7,6 +7,7 @@
 
 import { byId, fromTemplate, part, setText } from "./dom.js";
 import { linkTo } from "./links.js";
+import { isClosed, shownName } from "./roomname.js";
 import { forgetRoom, onWrittenElsewhere, recentRooms, saysOf } from "./storage.js";
 import { Unread } from "./unread.js";
 import { clockTime, dayKey, exactTime, hueOf, initial, shortDate, t } from "./words.js";
@@ -87,9 +88,10 @@ export class RoomList {
   #newRow(room) {
     const row = fromTemplate("recent-room");
     row.style.setProperty("--hue", hueOf(room));
-    setText(part(row, "mark"), initial(room));
-    setText(part(row, "name"), room);
+    setText(part(row, "mark"), initial(shownName(room)));
+    setText(part(row, "name"), shownName(room));
     part(row, "name").title = room; // long ones are cut
+    part(row, "lock").toggleAttribute("hidden", !isClosed(room));
     this.#equipLink(part(row, "link"), room);
     this.#equipForget(part(row, "forget"), room);
     return row;
@@ -105,7 +107,7 @@ export class RoomList {
   }
 
   #equipForget(button, room) {
-    button.setAttribute("aria-label", t("rooms.forget", { room }));
+    button.setAttribute("aria-label", t("rooms.forget", { room: shownName(room) }));
     button.addEventListener("click", () => this.#forget(room));
   }
 

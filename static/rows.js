@@ -1,10 +1,12 @@
 /*
- * What stands in the log, row by row: messages in groups, days, the unread line, gaps, sums, notices.
+ * What stands in the log, row by row: messages in groups, days, the unread line, gaps, sums, notices, what was removed.
  *
- * Each row has a `key` that is its own for good and a `stamp` that changes when it has to be painted anew.
+ * Each row has a `key` that is its own for good and a `stamp` that changes when it has to be painted anew; the reactions
+ * to a message have a stamp of their own, as they come and go while it is being read.
  * A pure function of what is held: knows no DOM.
  */
 
+import { actSentence } from "./actwords.js";
 import { dayKey, dayName, listed, t } from "./words.js";
 
 const GROUP_MS = 5 * 60 * 1000; // messages of one author nearer than this stand under one byline
@@ -14,19 +16,21 @@ const MAX_PENDING = 100;
 
 /**
  * The rows for a `stretch` of a `timeline`, with `pending` says at its end if it is the room's. `marks` are the reader's:
- * `unreadAfter` (a seq, or null), `unfolded` (keys of long messages shown whole), `filling` (the gap being loaded).
+ * `unreadAfter` (a seq, or null), `unfolded` (keys of long messages shown whole), `filling` (the gap being loaded),
+ * `isLeaving(seq)` tells which message is about to be deleted, `roleOf(id)` and `reactionsTo(message)` what stands beside it.
  */
 export function rowsOf(timeline, stretch, pending, marks) {
   const rows = new Rows(timeline, stretch.sums, marks);
   const { events, isAtEnd } = stretch;
   const notices = noticesWithin(timeline.notices, events, isAtEnd);
-  let before = Math.min(stretch.first, events[0]?.seq ?? Infinity) - 1;
+  let before = Math.max(Math.min(stretch.first, events[0]?.seq ?? Infinity), timeline.oldestStored) - 1;
   for (const event of events) {
     rows.addHole(before, event.seq);
     while (notices.length && notices[0].after < event.seq) rows.addNotice(notices.shift());
-    rows.addMessage(event, before);
+    rows.addEvent(event, before);
     before = event.seq;
   }
+  if (isAtEnd) rows.addHole(before, timeline.newest + 1);
   notices.forEach((notice) => rows.addNotice(notice));
   if (isAtEnd) rows.addPending(pending);
   return rows.all;
@@ -56,18 +60,18 @@ class Rows {
     return this.#rows;
   }
 
-  /** What lies between two seqs, both exclusive: summed up, or not loaded. */
+  /** What lies between two seqs, both exclusive: summed up, removed, or not loaded. */
   addHole(after, before) {
     let at = after + 1;
     if (at >= before) return;
     for (const sum of this.#sums.filter(({ first, last }) => last >= at && first < before)) {
-      if (sum.first > at) this.#rows.push(gapRow(at - 1, sum.first, this.#marks.filling));
+      this.#addSilence(at, sum.first);
       const last = Math.min(sum.last, before - 1);
       if (last > this.#marks.unreadAfter) this.#addUnreadLine(at - 1);
       this.#rows.push(sumRow(Math.max(sum.first, at), last, sum));
       at = last + 1;
     }
-    if (at < before) this.#rows.push(gapRow(at - 1, before, this.#marks.filling));
+    this.#addSilence(at, before);
   }
 
   addNotice(notice) {
@@ -78,13 +82,18 @@ class Rows {
   addPending(says) {
     const older = says.length - MAX_PENDING;
     if (older > 0) this.#rows.push(noticeRow({ key: "waiting", kind: "note", content: [t("log.waiting", { n: older })] }));
-    for (const say of says.slice(-MAX_PENDING)) this.addMessage(say);
+    for (const say of says.slice(-MAX_PENDING)) this.#addMessage(say);
   }
 
   /** `before` is the seq up to which everything is shown, summed up, or a gap. */
-  addMessage(message, before) {
-    // An event of a kind this page does not know keeps its place among the seqs, and shows nothing.
-    if (message.text === undefined) return;
+  addEvent(event, before) {
+    if (event.type === "message") this.#addMessage(event, before);
+    else this.#addAct(event);
+  }
+
+  // Internal
+
+  #addMessage(message, before) {
     const above = this.#rows.at(-1);
     if (message.seq > this.#marks.unreadAfter && !this.#timeline.isMine(message)) this.#addUnreadLine(before);
     if (!isSameDay(this.#lastMessage, message)) this.#rows.push(dayRow(message.at));
@@ -93,7 +102,24 @@ class Rows {
     this.#lastMessage = message;
   }
 
-  // Internal
+  #addAct(event) {
+    const text = actSentence(event, this.#timeline.rulesBefore(event));
+    if (text) this.#rows.push({ kind: "notice", key: `e${event.seq}`, stamp: text, text });
+  }
+
+  /** What lies from `at` on before `before`, and is not summed up. */
+  #addSilence(at, before) {
+    for (const { first, last, gone } of at < before ? this.#timeline.silenceWithin(at, before - 1) : []) {
+      this.#addGap(at, first);
+      if (gone > 0) this.#rows.push(removedRow(first, gone));
+      at = last + 1;
+    }
+    this.#addGap(at, before);
+  }
+
+  #addGap(at, before) {
+    if (at < before) this.#rows.push(gapRow(at - 1, before, this.#marks.filling));
+  }
 
   // Where the line would stand before what is not loaded, there is none.
   #addUnreadLine(before) {
@@ -105,6 +131,7 @@ class Rows {
   }
 
   #messageRow(message, groupAt) {
+    const reactions = message.seq ? this.#marks.reactionsTo(message) : [];
     const row = {
       kind: "message",
       key: message.client_id ?? `m${message.seq}`,
@@ -117,6 +144,10 @@ class Rows {
       source: message.reply_to && this.#timeline.source(message.reply_to),
       waits_s: waits_s(message),
       fold: this.#foldOf(message),
+      role: this.#marks.roleOf(message.by.id),
+      isLeaving: this.#marks.isLeaving(message.seq),
+      reactions,
+      reacted: reactions.map(({ kind, n, isMine, who }) => `${kind}${n}${isMine}${who}`).join(),
     };
     return { ...row, stamp: stampOf(row) };
   }
@@ -127,9 +158,10 @@ class Rows {
   }
 }
 
-function stampOf({ message, me, state, isMine, isContinued, source, waits_s: wait_s, fold }) {
-  const quoted = source === undefined ? "?" : source?.seq;
-  return [state, message.seq, isMine, message.isForMe && me, isContinued, quoted, wait_s, fold].join("|");
+function stampOf({ message, me, state, isMine, isContinued, source, waits_s: wait_s, fold, role, isLeaving }) {
+  const quoted = source === undefined ? "?" : `${source?.seq}.${source?.edit}`;
+  const said = `${message.seq}.${message.edit}`;
+  return [state, said, isMine, message.isForMe && me, isContinued, quoted, wait_s, fold, role, isLeaving].join("|");
 }
 
 const isSameDay = (earlier, message) => earlier !== null && dayKey(earlier.at) === dayKey(message.at);
@@ -162,9 +194,16 @@ function gapRow(after, before, filling) {
   return { kind: "gap", key: `g${before}`, stamp: `${text}|${isFilling}`, text, after, before, isFilling };
 }
 
+/** What was removed leaves one line, however much it was; `first` is the seq of the first of it. */
+function removedRow(first, n) {
+  const text = t("message.removed", { n });
+  return { kind: "removed", key: `x${first}`, stamp: text, text };
+}
+
 /** A sum, or the piece of it that lies between messages which are shown. */
 function sumRow(first, last, sum) {
-  const text = first === sum.first && last === sum.last ? sumText(last - first + 1, sum) : t("sum.count", { n: last - first + 1 });
+  const n = last - first + 1;
+  const text = first === sum.first && last === sum.last ? sumText(n - sum.silent, sum) : t("sum.count", { n });
   return { kind: "sum", key: `s${first}`, stamp: text, text, first, last };
 }
 

@@ -57,6 +57,10 @@ export function readMark(room) {
 
 export const keepReadMark = (room, mark) => write(`read:${room}`, mark);
 
+/** Which announcement was hidden, by when it was made (ms); null for none. */
+export const hiddenAnnouncement = (room) => read(`pinned:${room}`, null);
+export const hideAnnouncement = (room, at) => write(`pinned:${room}`, at);
+
 /**
  * What was said and is not yet known to be stored: `{room, client_id, text, reply_to, at}` and what its outbox adds.
  * Each under a key of its own, so that two tabs never overwrite each other's.
@@ -70,7 +74,7 @@ export function saysOf(room) {
   return says.filter((say) => say?.room === room).sort((a, b) => a.at - b.at);
 }
 
-/** Tells `listener(key)` what another tab wrote: "name", "rooms", `draft:${room}`, `read:${room}`, `say:${client_id}`. */
+/** Tells `listener(key)` what another tab wrote: "name", "rooms", `draft:${room}`, `read:${room}`, `pinned:${room}`, `say:${client_id}`. */
 export function onWrittenElsewhere(listener, signal) {
   const hear = ({ key }) => key?.startsWith(PREFIX) && listener(key.slice(PREFIX.length));
   window.addEventListener("storage", hear, { signal });
@@ -80,6 +84,7 @@ export function onWrittenElsewhere(listener, signal) {
 function forgetTraces(room) {
   write(`draft:${room}`, null);
   write(`read:${room}`, null);
+  write(`pinned:${room}`, null);
 }
 
 function keys() {

@@ -113,7 +113,7 @@ export class Stretch {
   }
 
   #take(shown, from, to, { keepsLast }) {
-    this.#first = shown[from]?.seq ?? this.#timeline.oldest;
+    this.#first = from > 0 ? shown[from].seq : this.#timeline.oldest;
     if (to >= shown.length - 1) this.#last = keepsLast ? this.#last : Infinity;
     else this.#last = keepsLast ? Math.min(this.#last, shown[to].seq) : shown[to].seq;
   }

@@ -15,29 +15,39 @@ const MAX_SUMS = 40;
 export class Surge {
   #sums = [];
   #window = null;
-  #second = { first: 0, from: 0, n: 0 };
+  #second = { first: 0, from: 0, n: 0, passed: 0 };
   #newest = 0;
+  #passed = 0; // how many events that show nothing
+  #tail = []; // the newest messages: {seq, passed}
 
   /** True while more comes than can be read. */
   get isOn() {
     return this.#window !== null && (this.#window.isCrowded || this.#window.isSurging);
   }
 
-  /** What is summed up, oldest first: `{first, last, from, to}` (seqs, inclusive; ms). */
+  /** What is summed up, oldest first: `{first, last, from, to, silent}` (seqs, inclusive; ms; how many are no messages). */
   get sums() {
-    const upTo = this.#newest - TAIL;
     const sums = this.isOn ? [...this.#sums, this.#window] : this.#sums;
-    return sums.map((sum) => ({ ...sum, last: Math.min(sum.last, upTo) })).filter(({ first, last }) => first < last);
+    return sums.map((sum) => this.#withoutTail(sum)).filter(({ first, last }) => first < last);
   }
 
-  /** An event that has just been said; in order. */
+  /** A message that has just been said; in order. */
   heard({ seq, at }) {
     if (seq <= this.#newest) return;
     if (!this.#belongs(seq, at)) this.#begin(seq, at);
-    Object.assign(this.#window, { last: seq, to: at });
+    Object.assign(this.#window, { last: seq, to: at, n: this.#window.n + 1 });
     this.#newest = seq;
+    this.#tail = [...this.#tail, { seq, passed: this.#passed }].slice(-TAIL);
     if (this.#perSecond(seq, at) >= EYE_PER_S) this.#crowd(this.#second);
-    else if (seq - this.#window.first >= EYE_PER_WINDOW) this.#crowd(this.#window);
+    else if (this.#window.n > EYE_PER_WINDOW) this.#crowd(this.#window);
+  }
+
+  /** An event that shows nothing: it has its place among the others, and crowds nobody. */
+  passed(seq) {
+    if (this.#window === null || seq !== this.#newest + 1) return;
+    this.#passed += 1;
+    Object.assign(this.#window, { last: seq, silent: this.#passed - this.#window.passed });
+    this.#newest = seq;
   }
 
   /** Somebody wants to read what lies between: it is no longer summed up. */
@@ -56,19 +66,22 @@ export class Surge {
     this.#sums = [];
     this.#window = null;
     this.#newest = 0;
+    this.#tail = [];
   }
 
   // Internal
 
   // What came before the rush could be read, and stays; a surge that goes on leaves nothing out.
-  #crowd({ first, from }) {
+  #crowd({ first, from, n, passed }) {
     const { isCrowded, isSurging } = this.#window;
-    if (!isCrowded && !isSurging && first > this.#window.first) Object.assign(this.#window, { first, from });
+    if (!isCrowded && !isSurging && first > this.#window.first) {
+      Object.assign(this.#window, { first, from, n, passed, silent: this.#passed - passed });
+    }
     this.#window.isCrowded = true;
   }
 
   #perSecond(seq, at) {
-    if (at - this.#second.from >= 1000) this.#second = { first: seq, from: at, n: 0 };
+    if (at - this.#second.from >= 1000) this.#second = { first: seq, from: at, n: 0, passed: this.#passed };
     this.#second.n += 1;
     return this.#second.n;
   }
@@ -81,15 +94,23 @@ export class Surge {
   #begin(seq, at) {
     const before = this.#window;
     const isSurging = Boolean(before?.isCrowded) && at - before.to < WINDOW_MS;
-    if (before?.isCrowded) this.#add(isSurging ? before : { ...before, last: before.last - TAIL });
-    this.#window = { first: seq, last: seq, from: at, to: at, isCrowded: false, isSurging };
+    if (before?.isCrowded) this.#add(isSurging ? before : this.#withoutTail(before));
+    this.#window = {
+      first: seq, last: seq, from: at, to: at, n: 0, passed: this.#passed, silent: 0, isCrowded: false, isSurging,
+    };
+  }
+
+  #withoutTail({ first, last, from, to, passed, silent }) {
+    const tail = this.#tail[0];
+    if (!tail || last < tail.seq) return { first, last, from, to, passed, silent };
+    return { first, last: tail.seq - 1, from, to, passed, silent: tail.passed - passed };
   }
 
   // The oldest two become one: a room that never rests must not fill the page with sums.
-  #add({ first, last, from, to }) {
-    this.#sums.push({ first, last, from, to });
+  #add({ first, last, from, to, passed, silent }) {
+    this.#sums.push({ first, last, from, to, passed, silent });
     if (this.#sums.length <= MAX_SUMS) return;
     const [oldest, next, ...others] = this.#sums;
-    this.#sums = [{ ...oldest, last: next.last, to: next.to }, ...others];
+    this.#sums = [{ ...oldest, last: next.last, to: next.to, silent: oldest.silent + next.silent }, ...others];
   }
 }

@@ -12,9 +12,11 @@ const AT_ONCE = 4;
 const PAUSE_MS = 600; // with four at once under seven a second: most of the burst of 20 asks stays
 const FRESH_MS = 5000;
 const EVERY_MS = 30_000;
+const FORBIDDEN = 403;
 
 export class Unread {
   #heads = new Map(); // room → {seq, at}: its newest seq and when that was told
+  #shut = new Set(); // rooms that do not let this person in: not asked again by this page
   #rooms;
   #onChange;
   #closedUntil = 0;
@@ -52,7 +54,7 @@ export class Unread {
 
   async #look(signal) {
     while (!signal.aborted) {
-      const left = this.#rooms().filter((room) => readMark(room) && !this.#isFresh(room));
+      const left = this.#rooms().filter((room) => readMark(room) && !this.#shut.has(room) && !this.#isFresh(room));
       await Promise.all(Array.from({ length: AT_ONCE }, () => this.#askFor(left, signal)));
       await pause(EVERY_MS);
     }
@@ -72,6 +74,7 @@ export class Unread {
     const address = `/api/rooms/${encodeURIComponent(room)}/messages?limit=1`;
     const answer = await fetch(address, { signal }).catch(() => null);
     if (answer?.status === 429 || answer?.status === 503) return this.#stayAway(answer);
+    if (answer?.status === FORBIDDEN) this.#shut.add(room);
     const { head } = (answer?.ok && (await answer.json().catch(() => null))) || {};
     if (Number.isSafeInteger(head)) this.#learn(room, head);
     return true;

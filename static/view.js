@@ -7,7 +7,8 @@
  */
 
 import { byId, setText } from "./dom.js";
-import { nodeOf } from "./painters.js";
+import { nodeOf, paintReactions } from "./painters.js";
+import { Palette } from "./palette.js";
 import { Picker } from "./picker.js";
 import { rowsOf } from "./rows.js";
 import { Stretch } from "./stretch.js";
@@ -28,14 +29,19 @@ export class View {
   #timeline;
   #outbox;
   #surge;
+  #order;
+  #reactions;
   #stretch;
   #picker;
+  #palette;
   #actions;
   #signal;
   #nodes = new Map();
   #height_px = this.#log.clientHeight;
   #isFollowing = true;
   #isHeld = false;
+  #isKept = false;
+  #ranBefore = false; // with the end, when it was to keep still
   #isSelecting = false;
   #isScheduled = false;
   #round = 0;
@@ -58,21 +64,33 @@ export class View {
     source: ({ message }) => this.#actions.jump(message.reply_to),
     retry: ({ message }) => this.#actions.retry(message.client_id),
     discard: ({ message }) => this.#actions.discard(message.client_id),
+    react: ({ message }, { dataset }) => this.#actions.react(message, dataset.kind),
+    person: ({ message }) => this.#may.person(message) && this.#actions.use("person", message),
+  };
+  #may = {
+    react: (event) => this.#order.mayReact(event),
+    edit: (event) => this.#order.mayEdit(event),
+    delete: (event) => this.#order.mayDelete(event),
+    person: (event) => this.#order.rank > 0 && !this.#timeline.isMine(event),
   };
 
   /**
    * `actions`: `older(seq)`, `around(seq)`, `fill(gap)` fetch and resolve to whether that worked; `source(seq)` asks for
-   * what a reply answers; `jump(seq)`, `retry(client_id)`, `discard(client_id)`, `use(tool, event)`, `copy(text)`, `leave()`;
-   * `unseen(n)` and `read({seq, at})` hear how far the reader is.
+   * what a reply answers; `jump(seq)`, `retry(client_id)`, `discard(client_id)`, `use(tool, event)`, `react(event, kind)`,
+   * `copy(text)`, `leave()`; `isLeaving(seq)` tells whether a message is about to be deleted; `unseen(n)` and
+   * `read({seq, at})` hear how far the reader is.
    */
-  constructor({ timeline, outbox, surge, actions, signal }) {
+  constructor({ timeline, outbox, surge, order, reactions, actions, signal }) {
     this.#timeline = timeline;
     this.#outbox = outbox;
     this.#surge = surge;
+    this.#order = order;
+    this.#reactions = reactions;
     this.#stretch = new Stretch(timeline, surge);
     this.#actions = actions;
     this.#signal = signal;
     this.#picker = this.#makePicker();
+    this.#palette = new Palette({ signal });
     this.#listen();
   }
 
@@ -83,8 +101,9 @@ export class View {
       log: this.#log,
       list: this.#list,
       eventOf: (key) => this.#nodes.get(key)?.row.message,
-      act: (tool, event) => this.#actions.use(tool, event),
-      onHold: (isHeld) => this.#hold(isHeld),
+      may: (tool, event) => this.#may[tool]?.(event) ?? true,
+      act: (tool, event, node) => (tool === "react" ? this.#offerReactions(event, node) : this.#actions.use(tool, event)),
+      onHold: (isHeld) => this.#keepStill(() => { this.#isHeld = isHeld; }),
       onLeave: () => this.#actions.leave(),
       signal: this.#signal,
     });
@@ -165,6 +184,13 @@ export class View {
     this.#drawUnreadLine(isOurs ? mark.at : null);
   }
 
+  /** The log is to keep still, or goes on where it would be without that; `isMoved`: the reader moved it meanwhile. */
+  hold(isHeld, isMoved = false) {
+    if (isHeld && !this.#isKept) this.#ranBefore = this.#isFollowing;
+    this.#keepStill(() => { this.#isKept = isHeld; });
+    if (!isHeld && this.#ranBefore && !isMoved) this.#isFollowing = true;
+  }
+
   /** Another tab has read further. */
   readElsewhere(mark) {
     this.#seen = Math.max(this.#seen, mark?.seq ?? 0);
@@ -175,7 +201,7 @@ export class View {
 
   /** True if the page goes along with the room: the reader is at the end, and reads or marks nothing there. */
   get #stays() {
-    return this.#isFollowing && !this.#isHeld && !this.#isSelecting;
+    return this.#isFollowing && !this.#isHeld && !this.#isKept && !this.#isSelecting;
   }
 
   #paint() {
@@ -184,7 +210,8 @@ export class View {
     if (this.#stays) this.#stretch.toEnd();
     else this.#stretch.stand();
     const rows = this.#rows();
-    this.#keepingPlace(() => this.#reconcile(rows));
+    this.#keepingPlace(rows, () => this.#reconcile(rows));
+    this.#placePalette();
     if (this.#target !== null) this.#showTarget();
     else if (this.#stays) this.#scrollToEnd();
     this.#countUnseen();
@@ -200,9 +227,19 @@ export class View {
 
   #rows() {
     const pending = this.#outbox.pending(this.#timeline.newest).map((say) => ({ ...say, by: this.#timeline.you }));
-    const marks = { unreadAfter: this.#unreadAfter, unfolded: this.#unfolded, filling: this.#filling };
-    const rows = rowsOf(this.#timeline, this.#stretch, pending, marks);
+    const rows = rowsOf(this.#timeline, this.#stretch, pending, this.#marks);
     return [this.#startRow(pending.length > 0), ...rows];
+  }
+
+  get #marks() {
+    return {
+      unreadAfter: this.#unreadAfter,
+      unfolded: this.#unfolded,
+      filling: this.#filling,
+      isLeaving: (seq) => this.#actions.isLeaving(seq),
+      roleOf: (id) => this.#order.roleOf(id),
+      reactionsTo: (message) => this.#reactions.to(message),
+    };
   }
 
   #startRow(hasPending) {
@@ -224,27 +261,36 @@ export class View {
     return Math.min(this.#stretch.first, this.#timeline.oldest);
   }
 
-  // Rows above may come, go or change their height: the row being read keeps its place on the screen.
-  #keepingPlace(change) {
-    const anchor = this.#stays ? null : (this.#unfolding ?? this.#firstVisible());
+  // Rows above may come, go or change their height: the row being read keeps its place on the screen; if it goes, the
+  // next one does.
+  #keepingPlace(rows, change) {
+    const staying = new Set(rows.map(({ key }) => key));
+    const anchor = this.#stays ? null : (this.#unfolding ?? this.#firstVisible(staying));
     const before = anchor && this.#placeOf(anchor);
-    const focusedKey = document.activeElement?.closest?.("#rows > li")?.dataset.key;
+    const focusedKey = this.#next(document.activeElement?.closest?.("#rows > li"), staying);
     change();
-    if (anchor && this.#nodes.has(anchor)) this.#log.scrollTop += this.#placeOf(anchor) - before;
+    if (this.#nodes.has(anchor)) this.#log.scrollTop += this.#placeOf(anchor) - before;
     this.#unfolding = null;
-    if (focusedKey && document.activeElement === document.body) this.#refocus(focusedKey);
+    if (focusedKey !== undefined && document.activeElement === document.body) this.#refocus(focusedKey);
   }
 
   #refocus(key) {
     (this.#nodes.get(key)?.node ?? this.#log).focus({ preventScroll: true });
   }
 
-  #firstVisible() {
+  #firstVisible(staying) {
     const top = this.#log.getBoundingClientRect().top;
     for (const [key, { node, row }] of this.#nodes) {
-      if (row.kind === "message" && node.getBoundingClientRect().bottom > top) return key;
+      if (row.kind === "message" && staying.has(key) && node.getBoundingClientRect().bottom > top) return key;
     }
     return null;
+  }
+
+  /** The key of the row that `node` is, or of the first message after it that stays; undefined for no row. */
+  #next(node, staying) {
+    let next = node;
+    while (next && !(staying.has(next.dataset.key) && (next === node || next.matches(".message")))) next = next.nextElementSibling;
+    return next?.dataset.key ?? node?.dataset.key;
   }
 
   // What stands above the first row may change its height, and so may that row: its end is what is being read, unless
@@ -268,7 +314,9 @@ export class View {
 
   /** The node that shows `row`: the one shown before, if nothing about it changed. */
   #nodeFor(row, shown) {
-    return shown?.row.stamp === row.stamp ? shown.node : nodeOf(row, this.#actions.copy);
+    if (shown?.row.stamp !== row.stamp) return nodeOf(row, this.#actions.copy);
+    if (shown.row.reacted !== row.reacted) paintReactions(shown.node, row);
+    return shown.node;
   }
 
   #showTarget() {
@@ -299,9 +347,9 @@ export class View {
     this.#log.scrollTop = this.#log.scrollHeight;
   }
 
-  #hold(isHeld) {
+  #keepStill(change) {
     if (this.#stays) this.#drawUnreadLine();
-    this.#isHeld = isHeld;
+    change();
     this.#judgePlace();
     this.schedule();
   }
@@ -312,6 +360,7 @@ export class View {
   }
 
   #onScroll() {
+    this.#placePalette();
     if (this.#log.clientHeight !== this.#height_px) return; // not the reader's doing: #onResize follows
     this.#judgePlace();
   }
@@ -351,10 +400,15 @@ export class View {
   #countUnseen() {
     if (this.#stays && !document.hidden) this.#readAll();
     const unseen = this.#timeline.countAfter(this.#seen);
-    this.#toEnd.hidden = this.#stays || (this.#isFollowing && unseen === 0);
-    setText(byId("to-end-text"), unseen ? t("log.new_messages", { n: unseen }) : t("log.to_end"));
+    this.#toEnd.hidden = this.#stays || (this.#isFollowing && unseen === 0 && !this.#isKept);
+    setText(byId("to-end-text"), this.#toEndText(unseen));
     this.#actions.unseen(document.hidden ? unseen : 0);
     this.#offerUnread();
+  }
+
+  #toEndText(n) {
+    if (this.#isKept && this.#isFollowing) return t("log.paused", { n });
+    return n ? t("log.new_messages", { n }) : t("log.to_end");
   }
 
   #readAll() {
@@ -377,8 +431,15 @@ export class View {
   }
 
   async #goToUnread() {
-    if (await this.goTo(this.#unreadAfter + 1)) this.#unreadSince = null;
+    if (await this.#goToSeen(this.#unreadAfter + 1)) this.#unreadSince = null;
     this.schedule();
+  }
+
+  /** Goes to the first message from `seq` on: what is loaded for it may turn out to have been removed. */
+  async #goToSeen(seq) {
+    const first = this.#timeline.pastSilence(seq);
+    const isThere = await this.goTo(first);
+    return isThere === false && this.#timeline.pastSilence(first) > first ? this.#goToSeen(first) : isThere;
   }
 
   #fetchNearEdge() {
@@ -437,14 +498,34 @@ export class View {
   /** Opens what was summed up and stays at its beginning. */
   async #read({ first, last }) {
     this.#stretch.open({ first, last });
-    await this.goTo(first);
+    await this.#goToSeen(first);
   }
 
   #onClick({ target }) {
-    const action = target.closest("[data-action]")?.dataset.action;
-    if (!action) return;
-    const { row } = this.#nodes.get(target.closest("li").dataset.key);
-    this.#clicks[action](row);
+    const button = target.closest("[data-action]");
+    if (!button) return;
+    const { row } = this.#nodes.get(target.closest("#rows > li").dataset.key);
+    this.#clicks[button.dataset.action](row, button);
+  }
+
+  // The log is held meanwhile, or the message would go away from under the palette. Who came by keys goes on from it.
+  #offerReactions(message, node) {
+    const { key } = node.dataset;
+    const isByKey = node.matches(":focus-visible, :has(:focus-visible)");
+    const mine = this.#reactions.to(message).filter(({ isMine }) => isMine).map(({ kind }) => kind);
+    this.#picker.pick(node);
+    this.#palette.open(key, placeBeside(node), {
+      isOn: (kind) => mine.includes(kind),
+      onPick: (kind) => this.#actions.react(message, kind),
+      onClose: (hadFocus) => (isByKey ? hadFocus && this.#refocus(key) : this.#picker.letGo()),
+    });
+  }
+
+  #placePalette() {
+    if (this.#palette.key === null) return;
+    const node = this.#nodes.get(this.#palette.key)?.node;
+    if (node) this.#palette.stand(placeBeside(node));
+    else this.#palette.close();
   }
 
   #unfold(key) {
@@ -454,3 +535,6 @@ export class View {
     this.schedule();
   }
 }
+
+/** Where the palette of the message that `node` shows is to stand. */
+const placeBeside = (node) => (node.querySelector(".tools") ?? node).getBoundingClientRect();

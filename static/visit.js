@@ -10,13 +10,18 @@ import { Announcer } from "./announcer.js";
 import { copyText } from "./clipboard.js";
 import { Composer } from "./composer.js";
 import { askWhyRefused, Connection } from "./connection.js";
+import { Deletion } from "./deletion.js";
 import { byId, setText } from "./dom.js";
 import { History } from "./history.js";
 import { plainOf } from "./markdown.js";
+import { Order } from "./order.js";
 import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { CROWD, Roster, Writers } from "./people.js";
-import { sharedLinkTo } from "./links.js";
+import { Pinned } from "./pinned.js";
+import { doorOf, sharedLinkTo } from "./links.js";
+import { shownName } from "./roomname.js";
+import { Cheers, Reactions } from "./reactions.js";
 import { Signs } from "./signs.js";
 import { draftOf, keepDraft, keepReadMark, onWrittenElsewhere, readMark, rememberRoom } from "./storage.js";
 import { Surge } from "./surge.js";
@@ -30,6 +35,7 @@ const ROSTER_PAUSE_MS = 2000;
 const READ_PAUSE_MS = 1000; // how far was read is kept at most so often
 const FOUND_IN_CROWD = 50;
 const SPOKE_LATELY = 100; // messages
+const REMOVALS = new Set(["delete", "purge", "trim"]);
 
 export class Visit {
   #room;
@@ -40,18 +46,26 @@ export class Visit {
   #surge = new Surge();
   #roster = new Roster();
   #writers = new Writers();
+  #order = new Order({ signal: this.#leaving.signal });
   #announcer;
   #signs;
   #connection;
   #outbox;
   #history;
+  #reactions;
+  #cheers;
+  #deletion;
   #composer;
   #panel;
+  #pinned;
   #view;
+  #isOut = false;
   #toldName = null;
   #rosterTimer = null;
   #readTimer = null;
   #unkept = null;
+  #held = 0;
+  keeper = null; // who shows moderators people and what waits, once a moderator is here: static/moderation.js
   #frames = {
     __proto__: null, // a frame may be of any type
     welcome: (frame) => this.#onWelcome(frame),
@@ -61,6 +75,7 @@ export class Visit {
     typing: (frame) => this.#onTyping(frame),
     status: (frame) => this.#onStatus(frame),
     error: (frame) => this.#onError(frame),
+    waiting: (frame) => this.#onWaiting(frame),
   };
 
   /** Enters `room`; `target` is the seq of a message to go to, or null; `naming` knows the wished name. */
@@ -72,6 +87,7 @@ export class Visit {
     this.#makeLine(signal);
     this.#makePage(signal);
     this.#listen(signal);
+    this.#order.onChange(() => this.#onOrder());
     rememberRoom(room);
     this.#connection.open();
     // Where fingers type, the field would bring up a keyboard over the room.
@@ -83,12 +99,13 @@ export class Visit {
   #makeLine(signal) {
     const room = this.#room;
     this.#announcer = new Announcer(byId("announcer"), { signal });
-    this.#signs = new Signs({ room, announcer: this.#announcer, onRetry: () => this.#connection.retryNow(), signal });
+    this.#signs = new Signs({ room, announcer: this.#announcer, onRetry: () => this.#connection.insist(), signal });
     this.#connection = new Connection({
       address: () => this.#address(),
       onFrame: (frame) => this.#onFrame(frame),
       onState: (state) => this.#onState(state),
       whyRefused: () => askWhyRefused(room),
+      now: () => this.#order.now(),
       signal,
     });
     this.#outbox = new Outbox({
@@ -101,8 +118,19 @@ export class Visit {
     this.#history = new History({
       timeline: this.#timeline,
       ask: (question) => this.#connection.ask(question),
-      onSource: () => this.#view.schedule(),
+      onChange: () => this.#view.schedule(),
       onTrouble: (error) => this.#sayWhy(error),
+    });
+    this.#reactions = new Reactions({
+      you: () => this.#timeline.you,
+      send: (frame) => this.act(frame),
+      onChange: () => this.#view.schedule(),
+    });
+    this.#cheers = new Cheers({ say: (sentence) => this.#announcer.note(sentence), signal });
+    this.#deletion = new Deletion({
+      send: (seq) => this.#do({ type: "delete", message: seq }),
+      onChange: () => this.#view.schedule(),
+      signal,
     });
   }
 
@@ -110,6 +138,8 @@ export class Visit {
     this.#composer = new Composer({
       draft: draftOf(this.#room),
       onSay: (said) => this.#say(said),
+      onEdit: ({ seq, text }) => this.act({ type: "edit", message: seq, text }),
+      onEditNewest: () => this.#editNewest(),
       onTyping: () => this.#connection.tell({ type: "typing" }),
       onDraft: (draft) => keepDraft(this.#room, draft),
       findPeople: (query) => this.#findPeople(query),
@@ -120,10 +150,15 @@ export class Visit {
       roster: this.#roster,
       ask: (question) => this.#connection.ask({ type: "people", ...question }),
       onPick: ({ name }) => this.#composer.insertMention(name),
+      onChoose: (person, choice) => this.keeper?.choose(person, choice) ?? false,
       signal,
     });
+    this.#pinned = new Pinned({
+      room: this.#room, announcer: this.#announcer, onCopy: (text) => this.#copy(text), signal,
+    });
     this.#view = new View({
-      timeline: this.#timeline, outbox: this.#outbox, surge: this.#surge, actions: this.#viewActions(), signal,
+      timeline: this.#timeline, outbox: this.#outbox, surge: this.#surge, order: this.#order, reactions: this.#reactions,
+      actions: this.#viewActions(), signal,
     });
   }
 
@@ -137,6 +172,8 @@ export class Visit {
       retry: (client_id) => this.#outbox.retry(client_id),
       discard: (client_id) => this.#outbox.discard(client_id),
       use: (tool, message) => this.#tools[tool](message),
+      react: (message, kind) => this.#reactions.toggle(message, kind).catch((error) => this.#note(error.message)),
+      isLeaving: (seq) => this.#deletion.isLeaving(seq),
       copy: (text) => this.#copy(text),
       leave: () => this.#composer.focus(),
       unseen: (n) => this.#signs.unseen(n),
@@ -158,6 +195,7 @@ export class Visit {
 
   /** Leaves the room: nothing of it is heard or shown any more. */
   leave() {
+    this.#deletion.settle();
     this.#leaving.abort();
   }
 
@@ -185,11 +223,36 @@ export class Visit {
 
   /** For those who do not see that the page shows another room. */
   announceRoom() {
-    this.#announcer.note(t("announce.room", { room: this.#room }));
+    this.#announcer.note(t("announce.room", { room: shownName(this.#room) }));
   }
 
   togglePeople() {
     this.#panel.toggle();
+  }
+
+  /** The room's order, as far as this page was told. */
+  get order() {
+    return this.#order;
+  }
+
+  /** Does what a frame asks: promises the `done` (or `invite`) that answers it; the error's `message` says why not. */
+  act(frame) {
+    return this.#connection.ask(frame);
+  }
+
+  /** Promises the answer to a moderators' question. */
+  ask(question) {
+    return this.#connection.ask(question);
+  }
+
+  /** How many messages wait for review. */
+  get held() {
+    return this.#held;
+  }
+
+  /** Keeps the log still, or lets it go on; `isMoved`: the reader moved it meanwhile. */
+  hold(isHeld, isMoved) {
+    this.#view.hold(isHeld, isMoved);
   }
 
   async changeName(problem) {
@@ -214,6 +277,10 @@ export class Visit {
   #onState(state) {
     this.#signs.onState(state);
     if (state.phase !== "open") this.#outbox.lineLost();
+    this.#isOut = state.phase === "out";
+    this.#showSilence();
+    // The way back leads past this room, which does not open.
+    if (state.why === "closed") location.replace(doorOf(this.#room));
   }
 
   // What the server says
@@ -225,16 +292,19 @@ export class Visit {
   }
 
   #onWelcome(welcome) {
+    if (welcome.resumed === "gap") this.#history.distrustHeld();
     const isReplaced = this.#timeline.enter(welcome);
     if (isReplaced) this.#timeline.notice("note", [t("log.replaced")]);
     if (!welcome.resumed || welcome.resumed === "reset") this.#begin(welcome, isReplaced);
+    this.#order.enter(welcome);
+    this.#onWaiting({ held: 0 }); // if any do, that is told next
     this.#composer.limit = welcome.limits.text;
     this.#signs.storing = true;
     this.#history.lineOpened();
     this.#outbox.lineOpened();
     this.#view.lineOpened();
     this.#roster.enter(welcome.present);
-    this.#onYou(welcome.you);
+    this.#showMe(welcome.you);
     this.#learnRoster();
     this.#panel.reload();
   }
@@ -248,14 +318,24 @@ export class Visit {
   }
 
   #onEvent(event) {
-    if (this.#timeline.isMine(event)) event.client_id = this.#outbox.claim(event);
+    this.#order.onEvent(event);
+    const isMessage = event.type === "message";
+    if (isMessage && this.#timeline.isMine(event)) event.client_id = this.#outbox.claim(event);
+    if (event.type === "reactions") this.#cheers.onReactions(event, this.#timeline);
     this.#timeline.merge([event]);
     // By this page's own clock: the server's may be set back, and then stands still.
-    if (this.#timeline.isLive(event)) this.#surge.heard({ seq: event.seq, at: performance.now() });
-    if (event.type !== "message") return;
+    if (this.#timeline.isLive(event) && isMessage) this.#surge.heard({ seq: event.seq, at: performance.now() });
+    else if (this.#timeline.isLive(event)) this.#surge.passed(event.seq);
+    this.keeper?.onEvent(event);
+    if (REMOVALS.has(event.type)) this.#onRemoved();
+    if (!isMessage) return;
     if (this.#writers.stopped(event.by.id)) this.#showWriters();
     const isNews = event.seq > this.#timeline.enteredHead && !this.#timeline.isMine(event);
     if (isNews) this.#announce(event);
+  }
+
+  #onRemoved() {
+    if (this.#composer.forget((seq) => this.#timeline.isGone(seq))) this.#note(t("message.gone"));
   }
 
   // Whether a reply is for me is known once its source is; in a surge that would ask too much.
@@ -277,13 +357,40 @@ export class Visit {
 
   #onStatus({ storing }) {
     this.#signs.storing = storing;
-    if (storing) this.#outbox.storingAgain();
+    if (storing) this.#outbox.tryHeld("not_stored");
   }
 
   #onError(error) {
-    if (error.client_id) this.#outbox.onError(error);
+    if (error.client_id) this.#onSayRefused(error);
     else if (error.code === "bad_name") this.#onBadName(error);
     else this.#signs.note(sentenceOf(error));
+  }
+
+  #onSayRefused(error) {
+    this.#outbox.onError(error);
+    this.#order.onError(error);
+    if (error.code === "held") this.#announcer.note(t("message.review"));
+  }
+
+  // The room's order
+
+  #onOrder() {
+    const { rules, slowUntil } = this.#order;
+    this.#showSilence();
+    this.#composer.waitsUntil = slowUntil && slowUntil - this.#order.now() + Date.now();
+    if (!slowUntil) this.#outbox.tryHeld("slow_mode");
+    this.#signs.order(this.#order);
+    this.#pinned.show(rules.announcement);
+    this.#view.schedule();
+  }
+
+  #showSilence() {
+    this.#composer.silence = this.#isOut ? { code: "out" } : this.#order.silence;
+  }
+
+  #onWaiting({ held }) {
+    this.#held = held;
+    this.keeper?.onWaiting(held);
   }
 
   // What another tab did
@@ -291,6 +398,7 @@ export class Visit {
   #onWrittenElsewhere(key) {
     if (key === `draft:${this.#room}`) this.#composer.takeDraft(draftOf(this.#room));
     else if (key === `read:${this.#room}`) this.#view.readElsewhere(readMark(this.#room));
+    else if (key === `pinned:${this.#room}`) this.#pinned.refresh();
     else if (key === "name") this.#onNamedElsewhere();
     else if (key.startsWith("say:")) this.#outbox.onWrittenElsewhere(key.slice("say:".length));
   }
@@ -360,8 +468,14 @@ export class Visit {
 
   // My name
 
-  #onYou({ id, name }) {
-    this.#timeline.you = { id, name };
+  #onYou(you) {
+    this.#order.onYou(you);
+    this.#showMe(you);
+  }
+
+  #showMe(you) {
+    const { id, name } = you;
+    this.#timeline.you = you;
     this.#panel.you = id;
     setText(byId("my-name"), name);
     byId("me").disabled = false;
@@ -404,7 +518,37 @@ export class Visit {
     reply: ({ seq, by, text }) => this.#composer.replyTo({ seq, by, text: plainOf(text) }),
     copy: ({ text }) => this.#copy(text),
     link: ({ seq }) => this.#copyLink(seq),
+    edit: ({ seq, text }) => this.#composer.edit({ seq, text }),
+    delete: (message) => this.#delete(message),
+    person: ({ by }) => this.keeper?.card(by),
   };
+
+  // Asked once more, one's own message stays.
+  #delete(message) {
+    const { seq } = message;
+    if (this.#deletion.isLeaving(seq)) this.#keepAfterAll(seq);
+    else if (this.#timeline.isMine(message)) this.#deletion.ask(seq);
+    else this.#do({ type: "delete", message: seq });
+    if (this.#deletion.pending === seq) this.#announcer.note(t("message.deleted_note"));
+  }
+
+  #keepAfterAll(seq) {
+    if (this.#deletion.pending !== seq) return;
+    this.#deletion.undo();
+    this.#announcer.note(t("message.kept"));
+  }
+
+  // What fails is said: nothing of it goes out later by itself. Resolves to whether it was done.
+  #do(act) {
+    return this.act(act).then(() => true, (error) => this.#note(error.message));
+  }
+
+  #editNewest() {
+    const newest = this.#timeline.events.findLast((event) => event.type === "message" && this.#timeline.isMine(event));
+    const mayEdit = newest !== undefined && this.#order.mayEdit(newest);
+    if (mayEdit) this.#composer.edit(newest);
+    return mayEdit;
+  }
 
   async #copy(text) {
     const isCopied = await copyText(text);

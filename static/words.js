@@ -7,6 +7,7 @@
  */
 
 const DAY_MS = 24 * 60 * 60 * 1000;
+const UNITS_S = { year: 31_536_000, week: 604_800, day: 86_400, hour: 3600, minute: 60, second: 1 };
 const HUES = 18;
 const BLANK = /\p{White_Space}/u;
 
@@ -29,7 +30,15 @@ const MAKERS = {
   exact: () => new Intl.DateTimeFormat(tag, { dateStyle: "full", timeStyle: "medium" }),
   fullDay: () => new Intl.DateTimeFormat(tag, { weekday: "long", day: "numeric", month: "long", year: "numeric" }),
   shortDay: () => new Intl.DateTimeFormat(tag, { day: "numeric", month: "short" }),
+  moment: () => new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "short" }),
+  ...unitMakers("long"),
+  ...unitMakers("short"),
 };
+
+function unitMakers(unitDisplay) {
+  const maker = (unit) => () => new Intl.NumberFormat(tag, { style: "unit", unit, unitDisplay });
+  return Object.fromEntries(Object.keys(UNITS_S).map((unit) => [`${unit} ${unitDisplay}`, maker(unit)]));
+}
 
 // Each takes milliseconds to make: when it is needed, and once.
 const format = (kind) => (formats[kind] ??= MAKERS[kind]());
@@ -58,7 +67,26 @@ export function sentenceOf({ code, message, retry_after }) {
 export const clockTime = (at) => format("clock").format(at);
 export const shortDate = (at) => format("shortDay").format(at);
 export const exactTime = (at) => format("exact").format(at);
+
+/** How long something still takes, as a clock shows it: 0:09, 12:00, 1:00:00. */
+export function remaining(left_ms) {
+  const left_s = Math.max(0, Math.ceil(left_ms / 1000));
+  const [hours, minutes, seconds] = [Math.floor(left_s / 3600), Math.floor(left_s / 60) % 60, left_s % 60];
+  const parts = hours ? [hours, twoDigits(minutes)] : [minutes];
+  return [...parts, twoDigits(seconds)].join(":");
+}
+
+const twoDigits = (n) => String(n).padStart(2, "0");
+
+/** A moment in a sentence: the time, and the day if it is another one. */
+export const moment = (at, now = Date.now()) => (dayKey(at) === dayKey(now) ? clockTime(at) : format("moment").format(at));
 export const count = (n) => format("number").format(n);
+
+/** A length of time in the largest unit of which it is a whole number: "5 minutes", "1 day"; `unitDisplay` "short": "5 min". */
+export function span(seconds, unitDisplay = "long") {
+  const [unit, length] = Object.entries(UNITS_S).find(([, each]) => seconds >= each && seconds % each === 0) ?? ["second", 1];
+  return format(`${unit} ${unitDisplay}`).format(seconds / length);
+}
 
 /** The length the server counts: code points, not UTF-16 units. */
 export const codePoints = (text) => [...text].length;
@@ -88,7 +116,7 @@ export const dayKey = (at) => new Date(at).toDateString();
 /** The local day as `2026-11-23`. */
 export function isoDay(at) {
   const day = new Date(at);
-  return [day.getFullYear(), day.getMonth() + 1, day.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+  return [day.getFullYear(), day.getMonth() + 1, day.getDate()].map(twoDigits).join("-");
 }
 
 export function dayName(at, now = Date.now()) {

@@ -12,14 +12,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from loadtest.histogram import Histogram
 from loadtest.result import load_result
 from loadtest.verdict import INVALID
+from tests.forge import Forge, Forked
 from tests.support import ROOT
 
 LOCUSTFILE = str(ROOT / "loadtest" / "locustfile.py")
@@ -59,17 +62,14 @@ class Ended:
 class Harness:
     """A run in a process group of its own; as a context manager it is gone at the end, whatever happened."""
 
-    def __init__(self, command: list[str], out: Path, environment: dict[str, str] | None = None) -> None:
+    forge: Forge  # of the module that runs it
+
+    def __init__(self, start: Callable[[IO[str], IO[str]], "Forked | subprocess.Popen[str]"], out: Path) -> None:
+        """`start` is given where its output goes."""
         self.out = out
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
-        )
+        self._files = contextlib.ExitStack()
+        self._output = [self._files.enter_context(tempfile.TemporaryFile("w+")) for _ in ("stdout", "stderr")]
+        self._process = start(*self._output)
 
     @classmethod
     def against(cls, url: str, out: Path, *, files: int = 0, **options: Any) -> "Harness":
@@ -77,14 +77,17 @@ class Harness:
         options = {"adapter": "plain", **SHORT, **options}
         if "processes" in options:
             options["master_port"] = options["master_bind_port"] = free_port()
-        command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-H", url, *arguments(out, options)]
-        return cls(["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command] if files else command, out)
+        command = ["-f", LOCUSTFILE, "--headless", "-H", url, *arguments(out, options)]
+        if not files:
+            return cls(lambda *output: cls.forge.start(command, *output), out)
+        limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", sys.executable, "-m", "locust"]
+        return cls(lambda *output: process([*limited, *command], *output), out)
 
     @classmethod
     def with_own_server(cls, out: Path, environment: dict[str, str], **options: Any) -> "Harness":
         """`python -m loadtest run`."""
         command = [sys.executable, "-m", "loadtest", "run", *arguments(out, {**SHORT, **options})]
-        return cls(command, out, {"PYTHONPATH": str(ROOT), **environment})
+        return cls(lambda *output: process(command, *output, PYTHONPATH=str(ROOT), **environment), out)
 
     def __enter__(self) -> "Harness":
         return self
@@ -92,7 +95,8 @@ class Harness:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
+        self._process.wait(RUN_S)
+        self._files.close()
 
     @property
     def pid(self) -> int:
@@ -100,21 +104,42 @@ class Harness:
 
     def interrupt(self) -> None:
         """Ctrl-C: the terminal tells all processes of the group."""
-        os.killpg(self._process.pid, signal.SIGINT)
+        os.killpg(self.pid, signal.SIGINT)
 
     def terminate(self) -> None:
         """`kill`: only the first process is told."""
-        self._process.terminate()
+        os.kill(self.pid, signal.SIGTERM)
 
     def ended(self, *, is_loud: bool = False) -> Ended:
         """Wait for the end, and look at what every run has to leave in order; tracebacks only if it `is_loud`."""
-        stdout, stderr = self._process.communicate(timeout=RUN_S)
+        exit_code = self._process.wait(RUN_S)
+        stdout, stderr = (written(file) for file in self._output)
         there = (self.out / "result.json").exists()
-        ended = Ended(self._process.returncode, stdout, stderr, load_result(self.out) if there else {})
+        ended = Ended(exit_code, stdout, stderr, load_result(self.out) if there else {})
         assert is_loud or "Traceback" not in stdout + stderr, stdout + stderr
         if there:
             check(ended, self.out)
         return ended
+
+
+def process(command: list[str], stdout: IO[str], stderr: IO[str], **environment: str) -> "subprocess.Popen[str]":
+    """Start a command in a session of its own."""
+    environment = {**os.environ, **environment}
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def written(file: IO[str]) -> str:
+    """What is in a file that somebody else wrote into."""
+    file.seek(0)
+    return file.read()
 
 
 def run(url: str, out: Path, *, is_loud: bool = False, **options: Any) -> Ended:

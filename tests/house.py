@@ -132,6 +132,10 @@ class Member:
         return self.welcome["you"]["name"]
 
     @property
+    def person(self) -> dict[str, str]:
+        return {"id": self.id, "name": self.name}
+
+    @property
     def morsel(self) -> "Morsel[str]":
         """The identity that the handshake handed out."""
         assert self.socket.headers is not None

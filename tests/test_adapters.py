@@ -3,13 +3,20 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from chat import protocol
 from loadtest.adapters import Adapter, Notice, load
 from loadtest.adapters.chatroom import Chatroom
 
 WELCOME = b'{"type":"welcome","epoch":"e7","resumed":"%s","history":[],"you":{"id":"u1","name":"Guest 1"}}'
 MESSAGE = b'{"type":"message","seq":%d,"at":1700000000000,"by":{"id":"u1","name":"Guest 1"},"text":"%s"}'
+EVENTS = [
+    kind
+    for kind in vars(protocol).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_fields__[:2] == ("seq", "at")
+]
 
 
 # A server that only echoes
@@ -57,6 +64,9 @@ def test_what_is_said_in_the_chat_room_is_json_with_its_number() -> None:
         (b'{"type":"ack","client_id":"n1","seq":4}', Notice("acked", "n1")),
         (MESSAGE % (4, b'{"type":"welcome"'), None),
         (b'{"type":"presence","members":[]}', None),
+        (b'{"type":"done","ref":"n1","seq":4}', None),
+        (b'{"type":"you","id":"u1","name":"Ann","muted_until":1700000000000}', None),
+        (b'{"type":"out","why":"kick"}', None),
         (b'{"type":"bye","code":1001}', None),
         (b"", None),
     ],
@@ -73,6 +83,8 @@ def test_what_the_chat_room_s_frames_mean(payload: bytes, notice: Notice | None)
         (MESSAGE % (41, b"~text~"), {"after": "41"}),
         (MESSAGE % (41, b'\\"seq\\":99'), {"after": "41"}),
         (b'{"type":"presence","seq":3,"members":[]}', {}),
+        (b'{"type":"ack","client_id":"n1","seq":4}', {}),
+        (b'{"type":"done","ref":"n1","seq":4}', {}),
         (b'{"type":"message","text":"' + b"x" * 100 + b'","seq":3}', {}),
         (b"", {}),
     ],
@@ -80,6 +92,23 @@ def test_what_the_chat_room_s_frames_mean(payload: bytes, notice: Notice | None)
 def test_where_a_member_of_the_chat_room_stands(payload: bytes, place: dict[str, str]) -> None:
     """At the epoch of his welcome, and at the message he got last."""
     assert load("chatroom").place(payload) == place
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__struct_config__.tag)
+def test_every_event_of_the_chat_room_is_a_place_and_a_message_alone_brings_a_text(event: type[msgspec.Struct]) -> None:
+    """Whatever the protocol has, also that which will be added."""
+    values = {field.encode_name: "~text~" for field in msgspec.structs.fields(event) if field.required}
+    payload = protocol.encode({"type": event.__struct_config__.tag, **values, "seq": 41, "at": 0})
+    room = load("chatroom")
+    assert room.place(payload) == {"after": "41"}
+    assert room.notice(payload) is None
+    assert room.find(payload) == (payload if event is protocol.Message else b"")
+
+
+@pytest.mark.parametrize("kind", ["page", "held", "person", "welcome", "ack", "done", "error"])
+def test_what_is_no_event_brings_no_text(kind: str) -> None:
+    """A page of history has messages that were delivered already."""
+    assert load("chatroom").find(b'{"type":"%s","events":[%s]}' % (kind.encode(), MESSAGE % (41, b"~text~"))) == b""
 
 
 # Anybody's own

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -277,16 +278,23 @@ class SayTest(ChatTestCase):
     @in_time
     async def test_welcome_tells_all_there_is_to_know(self) -> None:
         """The first frame has exactly the fields of the contract."""
+        before_ms = time.time() * 1000
+        welcome = (await self.join(name="Ann")).welcome
+        ann = {"id": self.here[0].id, "name": "Ann", "role": "owner"}
+        self.assertTrue(before_ms - 1 <= welcome["now"] <= time.time() * 1000)
         self.assertEqual(
-            (await self.join(name="Ann")).welcome,
+            welcome,
             {
                 "type": "welcome",
                 "room": "default",
                 "epoch": self.app.event_log.epoch,
                 "head": 0,
-                "you": {"id": self.here[0].id, "name": "Ann"},
+                "now": welcome["now"],
+                "you": ann,
                 "present": 1,
                 "limits": {"text": 4000, "frame": 65536, "rate": 0, "burst": 0, "history": 50},
+                "rules": {},
+                "roles": [ann],
             },
         )
 

@@ -15,9 +15,12 @@ WELCOME = {
     "type": "welcome",
     "epoch": "e1",
     "head": 0,
+    "now": 0,
     "you": {"id": "a1", "name": "Ann"},
     "present": 1,
     "limits": {"text": 4000},
+    "rules": {},
+    "roles": [],
 }
 
 SET_UP = """
@@ -34,6 +37,7 @@ SET_UP = """
         close() { this.isLeft = true; }
     }
     Object.assign(window, { WebSocket: StandIn, sockets: [], heard: [], states: [], refusal: null, fates: {} });
+    window.ahead_ms = 0;
     window.leaving?.abort(); // the line of the test before
     Math.random = () => arg;
     const { Connection } = await load("connection");
@@ -43,6 +47,7 @@ SET_UP = """
         onFrame: (frame) => heard.push(frame),
         onState: (state) => states.push(state),
         whyRefused: async () => window.refusal,
+        now: () => Date.now() + (window.ahead_ms ?? 0),
         signal: leaving.signal,
     });
 """
@@ -79,9 +84,9 @@ class Bench:
     def close(self, code: int = 1006) -> None:
         self.do("{ sockets.at(-1).onclose({ code: arg }); }", code)
 
-    def refuse(self, status: int | None, retry_after: float = 0) -> None:
+    def refuse(self, status: int | None, retry_after: float = 0, **more: Any) -> None:
         """Turn the handshake down; `None` is a server that does not answer over HTTP either."""
-        self.do("{ window.refusal = arg; }", status and {"status": status, "retry_after": retry_after})
+        self.do("{ window.refusal = arg; }", status and {"status": status, "retry_after": retry_after, **more})
         self.close()
 
     # The page
@@ -117,6 +122,10 @@ class Bench:
         return self.do(
             "({ ...states.at(-1), ...(states.at(-1).until && { until: states.at(-1).until - Date.now() }) })"
         )
+
+    @property
+    def now_ms(self) -> int:
+        return int(self.do("Date.now()"))
 
     @property
     def wait_ms(self) -> float:
@@ -243,6 +252,101 @@ def test_policy_close_is_the_end(bench: Bench) -> None:
     bench.do("{ line.retryNow(); line.probe(); }")
     bench.pass_ms(2 * QUIET_MS)
     assert (bench.attempts, bench.phase) == (1, "ended")
+
+
+# Put out and kept out
+
+
+def put_out(bench: Bench, **out: Any) -> None:
+    bench.say({"type": "out", **out})
+    bench.close(1008)
+
+
+def test_who_is_put_out_comes_back_when_he_wants_to(bench: Bench) -> None:
+    """After a kick the page says why and waits for its person: no timer and no returning tab brings it back."""
+    bench.open()
+    put_out(bench, why="kick", reason="calm down")
+    assert bench.state == {"phase": "out", "why": "kick", "reason": "calm down"}
+    bench.do("{ line.retryNow(); line.probe(); }")
+    bench.pass_ms(2 * QUIET_MS)
+    assert bench.attempts == 1
+    bench.do("{ line.insist(); }")
+    bench.welcome()
+    assert (bench.attempts, bench.phase) == (2, "open")
+    bench.close(1008)
+    assert bench.state == {"phase": "ended", "why": "line.away"}
+
+
+def test_end_of_a_ban_brings_the_page_back(bench: Bench) -> None:
+    """It comes by itself when the ban is over by the server's clock, however far off that is, and a little later."""
+    bench.open()
+    bench.do("{ ahead_ms = 5000; }")
+    ban_ms = 40 * 24 * 3_600_000
+    put_out(bench, why="ban", until=bench.now_ms + ban_ms)
+    assert bench.state == {"phase": "out", "why": "ban", "reason": "", "until": ban_ms - 5000}
+    bench.pass_ms(ban_ms - 5000)
+    assert bench.attempts == 1
+    bench.pass_ms(500)
+    assert (bench.attempts, bench.phase) == (2, "connecting")
+
+
+def test_ban_for_good_ends_by_no_timer(bench: Bench) -> None:
+    """Without an end the page stays out until somebody insists."""
+    bench.open()
+    put_out(bench, why="ban")
+    assert bench.state == {"phase": "out", "why": "ban", "reason": ""}
+    bench.pass_ms(48 * 3_600_000)
+    assert bench.attempts == 1
+
+
+def test_clock_that_is_ahead_does_not_make_haste(bench: Bench) -> None:
+    """A ban that has ended by this machine's clock alone is asked about ever more slowly."""
+    bench.do("{ line.open(); }")
+    waits = []
+    for _ in range(4):
+        began_ms, attempts = bench.now_ms, bench.attempts
+        bench.refuse(403, code="banned", until=1)
+        while bench.attempts == attempts:
+            bench.pass_ms(250)
+        waits.append(bench.now_ms - began_ms)
+    assert waits == [500, 1000, 2000, 4000]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"code": "banned", "reason": "spam"}, {"why": "ban", "reason": "spam"}),
+        ({"code": "banned"}, {"why": "ban", "reason": ""}),
+        ({"code": "locked"}, {"why": "locked", "reason": ""}),
+        ({"code": "closed"}, {"why": "closed", "reason": ""}),
+    ],
+)
+def test_who_is_kept_out_is_told_why(bench: Bench, answer: dict[str, Any], expected: dict[str, Any]) -> None:
+    """A handshake refused for who one is says the same as being put out."""
+    bench.do("{ line.open(); }")
+    bench.refuse(403, **answer)
+    assert bench.state == {"phase": "out", **expected}
+    bench.do("{ line.insist(); }")
+    bench.refuse(403, **answer, until=bench.now_ms + 90_000)
+    assert bench.state == {"phase": "out", **expected, "until": 90_000}
+
+
+def test_reason_for_being_kept_out_is_read_with_care(bench: Bench) -> None:
+    """What the server's JSON says counts where it is of the right kind; another 403 is no such refusal."""
+    bodies = [
+        '{"code": "banned", "until": 5, "reason": "x", "error": "…"}',
+        '{"code": "banned", "until": "5", "reason": 7}',
+        *('{"code": "other"}', "[]", "null", "<html>"),
+    ]
+    fulfil = iter(bodies)
+    bench.page.route("**/api/**", lambda route: route.fulfill(status=403, body=next(fulfil)), times=len(bodies))
+    ask = "const { askWhyRefused } = await load('connection'); return askWhyRefused('tea');"
+    plain = {"status": 403, "retry_after": 0}
+    assert [run(bench.page, ask) for _ in bodies] == [
+        {**plain, "code": "banned", "until": 5, "reason": "x"},
+        {**plain, "code": "banned"},
+        *[plain] * 4,
+    ]
 
 
 def test_bye_sets_the_wait(bench: Bench) -> None:
@@ -408,6 +512,49 @@ def test_questions_get_their_own_answers(bench: Bench) -> None:
     bench.say({**people, "ref": past}, {**people, "ref": "foreign"}, people, page, page)
     assert (bench.fate("past"), bench.fate("who")) == (page, people)
     assert bench.do("heard") == [WELCOME]
+
+
+ON_MESSAGES = ("edit", "delete", "react", "review", "purge")
+ON_PEOPLE = ("role", "mute", "ban", "kick", "revoke")
+ACTS = (*ON_MESSAGES, *ON_PEOPLE, "rules", "raid", "filter", "password")
+
+
+def test_acts_are_done_and_questions_answered(bench: Bench) -> None:
+    """An act is answered by `done`, an invitation by `invite`, what moderators ask by a frame of the same name."""
+    bench.open()
+    for name in (*ACTS, "invite", "acts", "held", "person", "order"):
+        bench.ask(name, type=name)
+    refs = {frame["type"]: frame["ref"] for frame in bench.sent}
+    by, rules = {"id": "b", "name": "Bo"}, {"rules": {}, "roles": []}
+    bench.say({"type": "done", "ref": refs["invite"]}, {"type": "held", "ref": refs["mute"], "held": []})
+    answers = {name: {"type": "done", "ref": refs[name], "seq": 7} for name in ACTS}
+    invite = {"id": "i", "by": by, "at": 1, "until": 2, "uses": 1}
+    answers["invite"] = {"type": "invite", "ref": refs["invite"], "invite": invite, "path": "/door"}
+    answers["acts"] = {"type": "acts", "ref": refs["acts"], "acts": [], "more": False}
+    answers["held"] = {"type": "held", "ref": refs["held"], "held": []}
+    card = {"role": "", "here": True, "from_address": 1, "events": [], "more_before": False}
+    answers["person"] = {"type": "person", "ref": refs["person"], **by, **card}
+    order = {"restraints": [], "patterns": [], "invites": [], "closed": False, "has_password": False, "held": 0}
+    answers["order"] = {"type": "order", "ref": refs["order"], **rules, **order}
+    bench.say(*answers.values())
+    assert {name: bench.fate(name) for name in answers} == answers
+    assert bench.do("heard") == [WELCOME]
+
+
+def test_act_on_a_line_that_broke_is_not_repeated(bench: Bench) -> None:
+    """It fails and says that it may have been done; without a line nothing is sent, and that is said."""
+    bench.open()
+    bench.ask("sent", type="delete", message=7)
+    bench.ask("made", type="invite", seconds=60)
+    bench.ask("question", type="held")
+    bench.close()
+    bench.ask("late", type="delete", message=8)
+    assert bench.fate("sent") == bench.fate("made") == ["Error", "line.act_unsure", "act_unsure"]
+    assert bench.fate("question") == bench.fate("late") == ["Error", "line.none", "no_line"]
+    bench.pass_ms(500)
+    bench.welcome()
+    bench.pass_ms(10_000)
+    assert bench.sent == []
 
 
 def test_denied_question_fails_with_a_sentence(bench: Bench) -> None:

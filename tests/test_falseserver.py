@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import falseserver, frames, tag
-from loadtest.falseserver import FalseServer, Lies
+from loadtest.falseserver import ABOUT_DELIVERIES, FalseServer, Lies
 from tests.support import DEADLINE_S, ROOT
 
 TEXT_BYTES = 100
@@ -254,10 +255,20 @@ def test_one_in_n_deliveries_follows_a_ping_and_the_answers_are_counted() -> Non
     assert server.report()["pinged"] == server.report()["ponged"] == 3
 
 
+def test_one_in_n_deliveries_is_followed_by_an_edit_of_it() -> None:
+    """As the chat room tells it, with the text once more."""
+    heard, report = conversation(Lies(edit=4), members=2, messages=10)
+    assert [seqs(each) for each in heard] == [list(range(10))] * 2
+    edits = [(said, json.loads(payload)) for each in heard for said, payload in pairwise(each) if payload[:1] == b"{"]
+    assert report["edited"] == len(edits) == 5
+    assert {edit["type"] for _, edit in edits} == {"edit"}
+    assert all(edit["text"].encode() == said for said, edit in edits)
+
+
 def test_lies_with_equal_periods_do_not_hide_each_other() -> None:
     """Each falls on deliveries of its own."""
-    _, report = conversation(Lies(drop=10, double=10, swap=10, change=10, foreign=10, ping=10), members=3, messages=30)
-    counts = [report[name] for name in ("dropped", "doubled", "swapped", "changed", "foreign", "pinged")]
+    _, report = conversation(Lies(**dict.fromkeys(ABOUT_DELIVERIES, 10)), members=3, messages=30)
+    counts = [report[name] for name in ABOUT_DELIVERIES.values()]
     assert min(counts) >= 7, counts
 
 
@@ -269,7 +280,7 @@ def test_the_same_messages_bring_the_same_lies() -> None:
 
 @settings(deadline=None, database=None, max_examples=30)
 @given(
-    st.builds(Lies, **{name: st.integers(0, 9) for name in ("drop", "double", "swap", "change", "foreign", "ping")}),
+    st.builds(Lies, **{name: st.integers(0, 9) for name in ABOUT_DELIVERIES}),
     st.integers(1, 4),
     st.integers(0, 20),
 )
@@ -279,7 +290,7 @@ def test_the_report_balances_and_is_what_the_members_had(lies: Lies, members: in
     ours = [seqs(each) for each in heard]
     assert report["offered"] == members * messages
     assert report["offered"] == report["deliveries"] + report["dropped"] + report["held"] - report["doubled"]
-    assert sum(map(len, heard)) == report["deliveries"] + report["foreign"]
+    assert sum(map(len, heard)) == report["deliveries"] + report["foreign"] + report["edited"]
     assert sum(map(len, ours)) == report["deliveries"] - report["changed"]
     assert sum(len(elsewhere(each)) for each in heard) == report["foreign"]
     assert sum(len(each) - len(set(each)) for each in ours) == report["doubled"]

@@ -28,12 +28,20 @@ from loadtest.falseserver import FalseServer, Lies
 from loadtest.result import write_folder
 from loadtest.verdict import INVALID, WRONG_DELIVERIES
 from tests.fake_result import make_result
+from tests.forge import Forge
 from tests.harness import Ended, Harness, check, run
 from tests.support import ROOT, ServerProcess, eventually
 
 BAD_PLAN = 2
 FAULTS = ("missing", "doubled", "reordered", "changed", "stray", "garbage")
 NONE = dict.fromkeys(FAULTS, 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forge() -> Iterator[None]:
+    """Where the runs come from."""
+    with Forge() as Harness.forge:
+        yield
 
 
 @pytest.fixture
@@ -71,6 +79,28 @@ def test_every_lie_about_a_delivery_is_reported_with_its_exact_count(tmp_path: P
     assert ended.exit_code in (WRONG_DELIVERIES, INVALID)
     assert {f"{told['doubled']} doubled", f"{told['foreign']} stray"} <= set(ended.verdict["wrong"])
     assert re.search(r"member \d+ lacks message \d+ of sender 0", ended.words)
+
+
+def test_events_that_have_a_text_and_are_no_messages_hide_no_lie(tmp_path: Path) -> None:
+    """An edit is no second delivery, and what comes twice beside it is."""
+    (tmp_path / "echoed.py").write_text(ECHOED)
+    with FalseServer(Lies(edit=3, drop=50, double=40)) as server:
+        ended = run(server.url, tmp_path, rate=60, drain=1, adapter=f"{tmp_path}/echoed.py:Echoed")
+    told = server.report()
+    assert min(told["edited"], told["dropped"], told["doubled"]) >= 10
+    assert ended.counts(*FAULTS) == {**NONE, "missing": told["dropped"], "doubled": told["doubled"]}
+
+
+ECHOED = """
+from loadtest.adapters.chatroom import Chatroom
+
+class Echoed(Chatroom):
+    subprotocols = ()
+    says_entered = resumes = False  # a server that echoes says no more than what it is told
+
+    def wrap(self, text, number):
+        return '{"type":"message","seq":1,"at":0,"by":{"id":"","name":""},"text":"%s"}' % text
+"""
 
 
 def test_one_delivery_in_ten_thousand_is_missed(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ HISTORY = """
     let answer = () => page([]);
     const fail = (code) => { throw Object.assign(new Error("no"), { code }); };
     const history = new History({
-        timeline, onSource: () => { painted += 1; }, onTrouble: (error) => { troubles.push(error.code); },
+        timeline, onChange: () => { painted += 1; }, onTrouble: (error) => { troubles.push(error.code); },
         ask: async (question) => { asked.push(question); return answer(question); },
     });
     const seqs = () => timeline.events.map(({ seq }) => seq);
@@ -74,6 +74,60 @@ def test_not_there_is_told_from_not_asked(modules: Page) -> None:
         return [there, gone, [await history.around(98), await history.since(5)].map((found) => found === undefined)];
         """,
     ) == [[True, 30], [False, None], [True, True]]
+
+
+def test_where_all_was_removed_more_is_asked_for(modules: Page) -> None:
+    """Before anything is seen much may have to be passed over."""
+    assert told(
+        modules,
+        """
+        timeline.merge([{ type: "removed", seq: 50, at: 50 }, message(51)]);
+        await history.older(50);
+        await history.older(51);
+        return asked.map(({ before, limit }) => [before, limit]);
+        """,
+    ) == [[50, 200], [51, None]]
+
+
+def test_a_day_of_which_nothing_is_left_leads_to_the_next(modules: Page) -> None:
+    """The first message that is there, however many were removed before it; null if there is none."""
+    assert (
+        told(
+            modules,
+            """
+        const removed = (seq) => ({ type: "removed", seq, at: seq });
+        answer = ({ at, after }) => ({
+            type: "page", more_before: true, more_after: (at ?? after) < 30,
+            events: [1, 2, 3].map((n) => (at ?? after) + n).map((seq) => (seq < 30 ? removed(seq) : message(seq))),
+        });
+        return history.since(10);
+        """,
+        )
+        == 30
+    )
+    assert told(modules, "answer = () => page([], false); return history.since(10);") is None
+
+
+def test_what_was_held_before_a_gap_is_asked_for_anew(modules: Page) -> None:
+    """From the newest on, until all of it was; a lost line breaks it off, and the next one goes on."""
+    assert told(
+        modules,
+        """
+        timeline.merge([message(10), message(11), message(12)]);
+        history.distrustHeld();
+        answer = () => fail("no_line");
+        history.lineOpened();
+        await null;
+        const before = asked.splice(0).map(({ before }) => before);
+        const edited = (seq) => ({ ...message(seq), text: "edited", edit: 60, edited: 60 });
+        answer = ({ before }) => ({ ...page([]), events: (before > 11 ? [11, 12] : [9, 10]).map(edited) });
+        history.lineOpened();
+        while (painted < 2) await null;
+        history.lineOpened();
+        await null;
+        return [before, asked.map(({ before }) => before), timeline.events.map(({ text }) => text)];
+        """,
+    ) == [[13], [13, 11], ["edited"] * 4]
 
 
 def test_a_reply_s_source_is_asked_for_once_a_line(modules: Page) -> None:

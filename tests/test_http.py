@@ -81,7 +81,7 @@ class HttpTestCase(ChatTestCase):
         self.assertNotIn(b"Traceback", answer.body)
         self.assertNotIn(b"tornado", answer.body.lower())
         self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
-        self.assertEqual(answer.headers["Referrer-Policy"], "no-referrer")
+        self.assertIn(answer.headers["Referrer-Policy"], ("no-referrer", "same-origin"))  # other sites learn nothing
         policy = answer.headers["Content-Security-Policy"]
         for rule in rules:
             self.assertIn(rule, policy.split("; "))
@@ -203,8 +203,8 @@ class PagesTest(HttpTestCase):
 
     @in_time
     async def test_other_methods_are_refused_readably(self) -> None:
-        """A form that is posted to a page changes nothing and is refused."""
-        for path in ("/", "/rooms", "/nothing", "/healthz"):
+        """A form that is posted to a page without one changes nothing and is refused."""
+        for path in ("/", "/nothing", "/healthz"):
             with self.subTest(path):
                 answer = await self.get(path, method="POST", body="a=b")
                 self.assert_readable(answer, 404 if path == "/nothing" else 405)

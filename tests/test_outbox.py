@@ -17,7 +17,7 @@ OUTBOX = """
         send: (frame) => isOpen && Boolean(sent.push(frame)),
     });
     const states = (outbox) => outbox.pending(0).map(({ text, state }) => `${text} ${state}`);
-    const texts = () => sent.map(({ text }) => text);
+    const texts = () => sent.map((frame) => frame.text ?? frame);
     let seq = 0;
     const ack = (outbox, newest = 0) => {
         const { client_id } = sent.at(-1);
@@ -126,10 +126,111 @@ def test_a_log_that_stores_again_is_tried_at_once(modules: Page) -> None:
         outbox.say("one");
         outbox.onError({ code: "not_stored", client_id: sent[0].client_id, retry_after: 3600 });
         const held = states(outbox);
-        outbox.storingAgain();
+        outbox.tryHeld("not_stored");
         return [held, texts()];
         """,
     ) == [["one held"], ["one", "one"]]
+
+
+def test_slow_mode_holds_what_was_said_until_its_time(modules: Page) -> None:
+    """It is not overtaken, waits as long as slow mode may ask, and goes at once when that has ended."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        outbox.say("one");
+        outbox.say("two");
+        outbox.onError({ code: "slow_mode", client_id: sent[0].client_id, retry_after: 6 * 3600 });
+        const [{ detail }] = outbox.pending(0);
+        const seen = [states(outbox), detail.until - Date.now() > 5.9 * 3600 * 1000];
+        outbox.tryHeld("not_stored");
+        const before = texts();
+        outbox.tryHeld("slow_mode");
+        outbox.tryHeld("slow_mode");
+        return [...seen, before, texts(), states(outbox)];
+        """,
+    ) == [["one held", "two waiting"], True, ["one"], ["one", "one"], ["one sending", "two waiting"]]
+
+
+@pytest.mark.parametrize("code", ["muted", "read_only", "refused"])
+def test_who_may_not_speak_keeps_what_he_said(modules: Page, code: str) -> None:
+    """It has failed, with the reason, over a reload too, goes nowhere by itself, and can be tried again later."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        outbox.say("one");
+        outbox.onError({ code: arg, client_id: sent[0].client_id, retry_after: 60 });
+        const after = opened(made());
+        const seen = [states(outbox), states(after), after.pending(0)[0].detail.code, [...sent]];
+        after.retry(after.pending(0)[0].client_id);
+        return [...seen.slice(0, 3), seen[3].length, states(after)];
+        """,
+        code,
+    ) == [["one failed"], ["one failed"], code, 2, ["one sending"]]
+
+
+def test_what_waits_for_a_moderator_stays_and_is_not_sent_again(modules: Page) -> None:
+    """Neither by another tab, nor after a lost line, nor after a reload; what is said after it goes out."""
+    assert told(
+        modules,
+        """
+        const here = opened(made());
+        const there = opened(made());
+        here.say("one");
+        here.say("two");
+        const { client_id } = sent[0];
+        there.onWrittenElsewhere(client_id);
+        here.onError({ code: "held", client_id });
+        there.onWrittenElsewhere(client_id);
+        ack(here);
+        here.lineLost();
+        here.lineOpened();
+        const { now } = Date;
+        Date.now = () => now() + 24 * 3600 * 1000;
+        there.lineOpened();
+        const after = opened(made());
+        Date.now = now;
+        return [states(here), states(there), states(after), texts()];
+        """,
+    ) == [["one review", "two stored"], ["one review"], ["one review"], ["one", "two"]]
+
+
+def test_what_a_moderator_shows_turns_into_its_event(modules: Page) -> None:
+    """By its text or by an ack, whichever comes first, also days later; then it is kept nowhere."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        for (const text of ["one", "two"]) outbox.say(text);
+        outbox.onError({ code: "held", client_id: sent[0].client_id });
+        outbox.onError({ code: "held", client_id: sent[1].client_id });
+        const [first, second] = sent.map(({ client_id }) => client_id);
+        const at = Date.now() + 3 * 24 * 3600 * 1000;
+        const claimed = [outbox.claim({ seq: 5, text: "one", at }) === first];
+        outbox.onAck({ client_id: first, seq: 5 }, 5);
+        outbox.onAck({ client_id: second, seq: 6 }, 5);
+        const between = states(outbox);
+        claimed.push(outbox.claim({ seq: 6, text: "two", at }) === second);
+        return [claimed, between, states(outbox), kept(), texts()];
+        """,
+    ) == [[True, True], ["two stored"], [], [], ["one", "two"]]
+
+
+def test_what_a_moderator_refuses_has_failed(modules: Page) -> None:
+    """Long after it was sent, while another message is on its way: that one is left alone."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        outbox.say("one");
+        outbox.onError({ code: "held", client_id: sent[0].client_id });
+        outbox.say("two");
+        outbox.onError({ code: "refused", client_id: "never said" });
+        outbox.onError({ code: "refused", client_id: sent[0].client_id });
+        return [states(outbox), outbox.pending(0)[0].detail.code, states(made()), texts()];
+        """,
+    ) == [["one failed", "two sending"], "refused", ["one failed", "two waiting"], ["one", "two", "failed"]]
 
 
 def test_what_is_refused_has_failed_and_lets_the_next_go(modules: Page) -> None:
@@ -292,7 +393,7 @@ def test_what_was_held_waits_when_the_line_is_gone(modules: Page) -> None:
         outbox.onError({ code: "rate_limited", client_id: sent[0].client_id, retry_after: 3e6 });
         const [{ detail }] = outbox.pending(0);
         outbox.lineLost();
-        return [detail.until - Date.now() <= 3601 * 1000, states(outbox), texts()];
+        return [detail.until - Date.now() <= 7 * 3601 * 1000, states(outbox), texts()];
         """,
     ) == [True, ["one waiting"], ["one"]]
 

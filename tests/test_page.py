@@ -63,17 +63,17 @@ def inlined(found: Parsed, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("result", "tone", "headline"),
+    ("changed", "tone", "headline"),
     [
-        (make_result(), "good", "VALID · goals met"),
-        (make_result(middle_ms=60), "missed", "VALID · 1 of 2 goals missed"),
-        (make_result(missing=3), "wrong", "VALID · wrong deliveries: 3 missing"),
-        (make_result(health=Health(seconds=20, workers_lost=1)), "wrong", "INVALID: 1 worker went missing"),
+        ({}, "good", "VALID · goals met"),
+        ({"middle_ms": 60}, "missed", "VALID · 1 of 2 goals missed"),
+        ({"missing": 3}, "wrong", "VALID · wrong deliveries: 3 missing"),
+        ({"health": Health(seconds=20, workers_lost=1)}, "wrong", "INVALID: 1 worker went missing"),
     ],
 )
-def test_the_verdict_comes_first(result: dict[str, Any], tone: str, headline: str) -> None:
+def test_the_verdict_comes_first(changed: dict[str, Any], tone: str, headline: str) -> None:
     """In its colour, before the plan and any figure."""
-    found = parsed(result)
+    found = parsed(make_result(**changed))
     assert f"verdict {tone}" in [attributes.get("class") for _, attributes in found.elements]
     assert found.said.index(headline) < found.said.index("1,000 members in one room")
     assert found.said.index("1,000 members in one room") < found.said.index("Fan-out p50")

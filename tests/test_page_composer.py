@@ -19,13 +19,17 @@ import { byId } from "./dom.js";
 import { speak } from "./words.js";
 
 const people = ["Ann", "Bo", "Anna Lee", "Zoë", "Joanna"].map((name, n) => ({ id: `id${n}`, name }));
-window.told = { said: [], drafts: [], typing: 0, sources: [], asked: [] };
+window.told = { said: [], edits: [], drafts: [], typing: 0, sources: [], asked: [] };
 window.findPeople = async () => people;
+window.edited = async () => {};
+window.newest = null;
 window.mount = (draft = null) => {
   window.leaving = new AbortController();
   window.composer = new Composer({
     draft,
     onSay: (said) => told.said.push(JSON.parse(JSON.stringify(said))), // as it goes out
+    onEdit: (edit) => (told.edits.push(edit), edited(edit)),
+    onEditNewest: () => (newest && composer.edit(newest), Boolean(newest)),
     onTyping: () => told.typing++,
     onDraft: (kept) => told.drafts.push(kept),
     onSource: (seq) => told.sources.push(seq),
@@ -253,6 +257,204 @@ def test_hostile_reply_stays_one_line_of_text(house: House) -> None:
     assert box and box["height"] < 60
     expect(page.get_by_role("button", name="Do not reply to this")).to_be_in_viewport(ratio=1)
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+# Editing
+
+OLD = {"seq": 9, "text": "Nearly  ten"}
+
+
+def strip_of_edit(page: Page) -> Locator:
+    return page.get_by_role("button", name="Editing your message")
+
+
+def test_message_is_edited_where_one_writes(page: Page) -> None:
+    """What is written meanwhile is put aside with its reply; Enter saves the edit and brings the draft back."""
+    page.evaluate("(question) => composer.replyTo(question)", QUESTION)
+    field(page).press_sequentially("a draft")
+    page.evaluate("(old) => composer.edit(old)", OLD)
+    expect(field(page)).to_be_focused()
+    expect(field(page)).to_have_value("Nearly  ten")
+    expect(field(page)).to_have_accessible_description("Editing your message Nearly ten")
+    expect(page.locator("#reply")).to_be_hidden()
+    strip_of_edit(page).click()
+    assert told(page, "sources") == [9]
+    field(page).press("Control+End")
+    field(page).press_sequentially(" past ")
+    assert told(page, "typing") == 1, "nobody waits for an edit"
+    page.get_by_role("button", name="Save").click()
+    expect(field(page)).to_have_value("a draft")
+    expect(strip_of_edit(page)).to_be_hidden()
+    expect(page.get_by_role("button", name="Reply to Bo")).to_be_visible()
+    assert [told(page, "edits"), told(page, "said")] == [[{"seq": 9, "text": "Nearly  ten past"}], []]
+    field(page).press("Enter")
+    assert told(page, "said") == [{"text": "a draft", "reply_to": 7}]
+
+
+def test_edit_is_left_without_a_trace(page: Page) -> None:
+    """Escape and the button leave it, and so does saving what did not change; the draft is as it was, and is kept."""
+    field(page).fill("a draft")
+    for leaving in (
+        lambda: field(page).press("Escape"),
+        lambda: page.get_by_role("button", name="Do not change it").click(),
+    ):
+        page.evaluate("(old) => composer.edit(old)", OLD)
+        field(page).press_sequentially("!")
+        page.evaluate("() => window.dispatchEvent(new Event('pagehide'))")
+        leaving()
+        expect(field(page)).to_have_value("a draft")
+        expect(strip_of_edit(page)).to_be_hidden()
+        expect(field(page)).to_be_focused()
+    page.evaluate("(old) => composer.edit(old)", OLD)
+    field(page).press("Enter")
+    expect(field(page)).to_have_value("a draft")
+    page.evaluate("([old, question]) => { composer.edit(old); composer.replyTo(question); }", [OLD, QUESTION])
+    expect(field(page)).to_have_value("a draft")
+    page.evaluate("(old) => { composer.edit(old); composer.edit({ seq: 10, text: 'another' }); leaving.abort(); }", OLD)
+    assert told(page, "edits") == []
+    assert told(page, "drafts") == [{"text": "a draft", "reply": None}, {"text": "a draft", "reply": KEPT_QUESTION}]
+
+
+def test_arrow_up_in_an_empty_field_edits_the_newest(page: Page) -> None:
+    """Only where nothing is written and nothing is answered, and there is one; with a modifier it is another key."""
+    page.evaluate("() => document.addEventListener('keydown', (event) => { told.isTaken = event.defaultPrevented; })")
+    field(page).press("ArrowUp")
+    assert told(page, "isTaken") is False
+    page.evaluate("(old) => { newest = old; }", OLD)
+    for written in ("x", " "):
+        field(page).fill(written)
+        field(page).press("ArrowUp")
+        expect(field(page)).to_have_value(written)
+    field(page).fill("")
+    field(page).press("Alt+ArrowUp")
+    expect(field(page)).to_have_value("")
+    page.evaluate("(question) => composer.replyTo(question)", QUESTION)
+    field(page).press("ArrowUp")
+    expect(strip_of_edit(page)).to_be_hidden()
+    field(page).press("Escape")
+    field(page).press("ArrowUp")
+    expect(field(page)).to_have_value("Nearly  ten")
+    assert told(page, "isTaken") is True
+
+
+def test_failed_edit_keeps_its_text_and_says_why(page: Page) -> None:
+    """It can be sent again or left; while it is saved nothing else is done with it, and an empty one is not sent."""
+    page.evaluate(
+        "(old) => { edited = () => new Promise((...ends) => { told.ends = ends; }); composer.edit(old); }", OLD
+    )
+    refusal = page.get_by_role("alert")
+    field(page).fill(" ")
+    field(page).press("Enter")
+    expect(refusal.filter(has_text="delete the message")).to_be_visible()
+    field(page).fill("Ten")
+    field(page).press("Enter")
+    field(page).press("Enter")
+    field(page).press_sequentially("x")
+    expect(field(page)).to_have_value("Ten")
+    page.evaluate("() => told.ends[1](new Error('It is too late for that.'))")
+    expect(refusal.filter(has_text="It is too late for that.")).to_be_visible()
+    field(page).press_sequentially("!")
+    expect(refusal.filter(has_text="too late")).to_have_count(0)
+    field(page).press("Enter")
+    field(page).press("Escape")
+    field(page).fill("a draft")
+    page.evaluate("() => told.ends[0]()")
+    expect(field(page)).to_have_value("a draft")
+    assert told(page, "edits") == [{"seq": 9, "text": "Ten"}, {"seq": 9, "text": "Ten!"}]
+
+
+def test_other_tabs_draft_waits_for_the_end_of_an_edit(page: Page) -> None:
+    """It stands there once the edit is over."""
+    page.evaluate("(old) => composer.edit(old)", OLD)
+    field(page).blur()
+    page.evaluate("() => composer.takeDraft({ text: 'from the other tab', reply: null })")
+    expect(field(page)).to_have_value("Nearly  ten")
+    field(page).press("Escape")
+    expect(field(page)).to_have_value("from the other tab")
+
+
+def test_what_was_removed_is_forgotten_with_the_draft_put_aside(page: Page) -> None:
+    """Neither a reply that waits for the end of an edit nor what is kept of it has its text any more."""
+    page.evaluate("(question) => composer.replyTo(question)", QUESTION)
+    field(page).press_sequentially("a draft")
+    page.evaluate("(old) => composer.edit(old)", OLD)
+    assert page.evaluate("() => composer.forget((seq) => seq === 8)") is False
+    assert page.evaluate("() => composer.forget((seq) => seq === 7)") is True
+    field(page).press("Escape")
+    expect(field(page)).to_have_value("a draft")
+    expect(page.locator("#reply")).to_be_hidden()
+    page.evaluate("() => leaving.abort()")
+    assert told(page, "drafts")[-1] == {"text": "a draft", "reply": None}
+
+
+# When one may write
+
+
+def silence(page: Page, why: Any) -> None:
+    page.evaluate("(why) => { composer.silence = why; }", why)
+
+
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 1280, "height": 800}], ids=["phone", "desktop"])
+def test_who_may_not_write_is_told_why_and_until_when(house: House, viewport: Any) -> None:
+    """The reason stands where one writes and describes the field; what was written stays, is read, and is not sent."""
+    page = desk(house, viewport=viewport)
+    until = page.evaluate("() => Date.now() + 1000")
+    box = page.locator(".composer-box")
+    small = box.bounding_box()
+    silence(page, {"code": "muted", "until": until, "reason": "shouting"})
+    expect(box).to_contain_text(re.compile(r"You are muted until .*\d+:\d\d.*: .*shouting"))
+    expect(field(page)).to_have_accessible_description(re.compile("^You are muted until"))
+    told_alone = box.bounding_box()
+    assert small and told_alone and told_alone["height"] < small["height"] + 30
+    field(page).focus()
+    field(page).press_sequentially("x")
+    expect(field(page)).to_have_value("")
+    silence(page, None)
+    field(page).fill("a draft")
+    silence(page, {"code": "read_only"})
+    expect(box).to_contain_text("Only moderators write here")
+    expect(field(page)).to_have_value("a draft")
+    expect(field(page)).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name="Send")).to_have_count(0)
+    field(page).press("Enter")
+    field(page).press_sequentially("x")
+    page.evaluate("() => composer.insertMention('Bo')")
+    silence(page, None)
+    expect(box).not_to_contain_text("moderators")
+    assert told(page, "said") == []
+    field(page).press("Enter")
+    assert told(page, "said") == [{"text": "a draft"}]
+
+
+def test_silence_leaves_with_the_room(page: Page) -> None:
+    """The next room begins with a field one can write in."""
+    silence(page, {"code": "read_only"})
+    page.evaluate("() => { composer.waitsUntil = Date.now() + 60000; leaving.abort(); mount(); }")
+    say(page, "hello")
+    assert told(page, "said") == [{"text": "hello"}]
+    expect(page.locator("#send-wait")).to_be_empty()
+
+
+def test_button_counts_down_what_slow_mode_asks_for(house: House) -> None:
+    """No live region and no name tells it, and it hinders nobody: what is said meanwhile is handed on."""
+    context = write_only(house.person())
+    context.clock.install()
+    page = house.visit(context)
+    context.clock.pause_at(page.evaluate("() => Date.now() + 1000"))
+    wait, button = page.locator("#send-wait"), page.get_by_role("button", name="Send (Enter)", exact=True)
+    page.evaluate("() => { composer.waitsUntil = Date.now() + 65000; }")
+    expect(button).to_have_text("1:05")
+    expect(wait).to_have_attribute("aria-hidden", "true")
+    context.clock.run_for(6000)
+    expect(button).to_have_text("0:59")
+    say(page, "early")
+    assert told(page, "said") == [{"text": "early"}]
+    page.evaluate("(old) => composer.edit(old)", OLD)
+    expect(wait).to_be_empty()
+    field(page).press("Escape")
+    expect(button).to_have_text("0:59")
+    context.clock.run_for(59_000)
+    expect(wait).to_be_empty()
 
 
 # What is kept

@@ -233,6 +233,28 @@ def test_unread_counts_are_asked_for_gently(house: House) -> None:
     assert asked == rooms
 
 
+def test_a_room_that_is_shut_is_asked_for_once(house: House) -> None:
+    """Whoever is kept out of a room gets no count of it, and does not ask again and again."""
+    house.expected = "403"
+    context = house.person()
+    remember(context, "shut", "open", shut=1, open=1)
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url.split("/api/rooms/")[1].split("/")[0])
+        is_shut = asked[-1] == "shut"
+        route.fulfill(status=403 if is_shut else 200, json={"code": "banned"} if is_shut else {"head": 3})
+
+    context.route(ASKS, answer)
+    page = with_stopped_clock(context, f"{house.url}/rooms")
+    expect(unread(page)).to_have_text(["2 new"])
+    page.clock.run_for(31_000)
+    eventually(lambda: page.evaluate("1") and len(asked) >= 3)
+    page.clock.run_for(31_000)
+    eventually(lambda: page.evaluate("1") and len(asked) >= 4)
+    assert asked.count("shut") == 1
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_refuses_counts_is_asked_when_it_said(house: House, status: int) -> None:
     """Retry-After is waited for, then the refused rooms are asked for first."""

@@ -349,15 +349,18 @@ def test_a_frame_of_the_server_omits_what_is_absent(frame: Any, written: dict[st
 def test_welcome_tells_resumed_only_if_asked() -> None:
     """`resumed` is absent for who did not ask."""
     limits = protocol.Limits(4000, 65536, 5.0, 20.0, 50)
-    welcome = protocol.Welcome("r", "e", 3, Person("i", "Ann"), 1, limits)
+    welcome = protocol.Welcome("r", "e", 3, 7, protocol.Me("i", "Ann"), 1, limits, protocol.Rules(slow_s=5), [])
     written = {
         "type": "welcome",
         "room": "r",
         "epoch": "e",
         "head": 3,
+        "now": 7,
         "you": {"id": "i", "name": "Ann"},
         "present": 1,
         "limits": {"text": 4000, "frame": 65536, "rate": 5.0, "burst": 20.0, "history": 50},
+        "rules": {"slow_s": 5},
+        "roles": [],
     }
     assert json.loads(protocol.encode(welcome)) == written
     welcome.resumed = "gap"

@@ -108,6 +108,11 @@ class Hall:
         self.rooms[room].send(tag)
         return frame(make_text(tag, TEXT_BYTES).encode())
 
+    def event(self, seq: int) -> bytes:
+        """Send a message, and return it as an event of the chat room's."""
+        text = self.say()[2:].decode()
+        return frame(f'{{"type":"message","seq":{seq},"at":1,"text":"{text}"}}'.encode())
+
     def says(self, count: int, sender: int = 0) -> list[bytes]:
         """Send some messages of a sender."""
         return [self.say(sender) for _ in range(count)]
@@ -453,16 +458,16 @@ def test_an_account_may_begin_within_a_read() -> None:
             assert notice == Notice("entered", "")
             member.account = Account(member.room, time.monotonic_ns())
             member.last, member.is_careful = member.account.last, False
-            said.append(hall.say())
+            said.append(hall.event(8))
 
         stranger.on_notice = enter
-        history = hall.say()
+        history = hall.event(7)
         welcome = frame(b'{"type":"welcome","epoch":"e1","head":7}')
         hall.tell(welcome + history, 1)
         assert hall.received() == [0, 0]
         hall.tell(said[0])
         assert hall.received() == [1, 1]
-        assert stranger.standing == {"epoch": "e1", "after": "7"}
+        assert stranger.standing == {"epoch": "e1", "after": "8"}
 
 
 def test_one_who_leaves_is_credited_with_what_was_sent_before(hall: Hall) -> None:
@@ -500,15 +505,26 @@ def test_where_one_stands_is_what_came_last() -> None:
     """By the fast way and by the careful one."""
     with hall_of(2, load("chatroom")) as hall:
         hall.members[0].place = {"epoch": "e1"}
-
-        def event(seq: int) -> bytes:
-            text = hall.say()[2:].decode()
-            return frame(f'{{"type":"message","seq":{seq},"at":1,"text":"{text}"}}'.encode())
-
-        hall.tell(event(7) + event(8))
+        hall.tell(hall.event(7) + hall.event(8))
         assert [member.standing for member in hall.members] == [{"epoch": "e1", "after": "8"}, {"after": "8"}]
-        hall.tell(event(9) + frame(b"", PING), 0)
+        hall.tell(hall.event(9) + frame(b"", PING), 0)
         assert [member.standing for member in hall.members] == [{"epoch": "e1", "after": "9"}, {"after": "8"}]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_event_that_is_no_message_is_passed_over_and_counts_as_where_one_stands(together: bool) -> None:
+    """An edit has the text once more, and what was removed leaves its place: nothing is doubled, nothing is lacking."""
+    with hall_of(2, load("chatroom")) as hall:
+        said = hall.event(7)
+        edit = frame(said[2:].replace(b'"message","seq":7', b'"edit","seq":8'))
+        act, purge = (frame(b'{"type":"%s","seq":%d,"at":1}' % kind) for kind in ((b"act", 9), (b"purge", 10)))
+        events = [said, edit, act, purge]
+        for data in [b"".join(events)] if together else events:
+            hall.tell(data)
+        assert [member.standing for member in hall.members] == [{"after": "10"}] * 2
+        hall.tell(hall.event(11))
+        assert hall.tally.deliveries == 4
+        assert hall.closed() == {"had_to_get": 4, "received": 4}
 
 
 # What the server answers

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from chat.eventlog.sqlite import APPLICATION_ID
+from chat.settings import is_command
 from chatroom import Settings, read_settings
 from tests.support import DEADLINE_S, ROOT, Client, ServerProcess
 
@@ -33,6 +34,10 @@ DEFAULTS = {
     "send_buffer_bytes": 1048576,
     "allowed_origins": "",
     "shutdown_grace_s": 10.0,
+    "keep_days": 0,
+    "keep_events": 0,
+    "admin_link": False,
+    "erase": "",
 }
 BAD_ARGUMENTS = (
     *("--port=abc", "--port=70000", "--port=-1", "--port=", "--port", "--port=80.5"),
@@ -42,6 +47,8 @@ BAD_ARGUMENTS = (
     *("--send_buffer_bytes=1000", "--send_buffer_bytes=1MB", "--shutdown_grace_s=-1"),
     *("--allowed_origins=friend.example", "--allowed_origins=https://a.example/", "--allowed_origins=*"),
     *("--redis=redis://localhost", "--processes=2", "--processes=0"),
+    *("--keep_days=-1", "--keep_days=40000", "--keep_days=x", "--keep_events=-1", "--keep_events=1.5"),
+    *("--erase=", "--erase", "--erase=ann", "--erase=AAAAAAAAAAAAAAAA"),
     *("--address=256.1.1.1", "--database=", "--config=missing.conf"),
     *("--nonsense=1", "nonsense", "-x"),
 )
@@ -111,7 +118,9 @@ def test_the_place_of_config_on_the_command_line_does_not_matter(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "option", [option for option in fields(Settings) if option.name != "redis"], ids=lambda option: option.name
+    "option",
+    [option for option in fields(Settings) if option.name != "redis" and not is_command(option)],
+    ids=lambda option: option.name,
 )
 def test_every_option_can_come_from_the_environment(option) -> None:
     """`CHATROOM_NAME` is the option `name`, of its type."""
@@ -122,6 +131,23 @@ def test_every_option_can_come_from_the_environment(option) -> None:
     settings = read_settings([], {f"CHATROOM_{option.name.upper()}": str(value)})
     assert getattr(settings, option.name) == value
     assert type(getattr(settings, option.name)) is type(option.default)
+
+
+def test_a_command_comes_from_the_command_line_alone(tmp_path: Path) -> None:
+    """A file or an environment that every start reads must not erase anybody, nor print the operator's link."""
+    config = tmp_path / "chatroom.conf"
+    config.write_text(f"erase = {'b' * 16!r}\nadmin_link = True\nkeep_days = 7\n")
+    environment = {"CHATROOM_ERASE": "a" * 16, "CHATROOM_ADMIN_LINK": "true"}
+    settings = read_settings([f"--config={config}"], environment)
+    assert (settings.erase, settings.admin_link, settings.keep_days) == ("", False, 7)
+    settings = read_settings([f"--config={config}", f"--erase={'c' * 16}"], environment)
+    assert (settings.erase, settings.admin_link) == ("c" * 16, False)
+
+
+@pytest.mark.parametrize("word", ["--admin-link", "--admin_link", "--admin-link=true"])
+def test_a_command_needs_no_value(word: str) -> None:
+    """However it is spelled."""
+    assert read_settings([word], {}).admin_link is True
 
 
 def test_the_environment_is_read_by_the_process(tmp_path: Path) -> None:
@@ -158,9 +184,10 @@ def test_bad_values_are_refused_with_one_sentence_and_status_2(tmp_path: Path) -
 
 # Each argument has a process of its own, forked off one that has imported the server: the import takes the time.
 EACH = """
-import os, signal, sys
+import gc, os, signal, sys
 import chatroom
 
+gc.freeze()  # nor is it taken down in each
 words, seconds, *arguments = sys.argv[1:]
 for number, argument in enumerate(arguments):
     if os.fork() == 0:

@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,122 +22,25 @@ import pytest
 from msgspec import UNSET
 from prometheus_client import REGISTRY
 
-from chat.eventlog import Draft, EpochStart, EventLog, LogRefused, Opening, Slice, is_ours, sqlite
+from chat.eventlog import EpochStart, LogRefused, Opening, Slice, is_ours, opening, placing, sqlite
 from chat.eventlog.sqlite import SqliteLog
-from chat.protocol import MAX_PAGE_BYTES, Event, Message, Person, ProtocolError, decode_message, encode
+from chat.protocol import MAX_PAGE_BYTES, Message, Person, ProtocolError, decode_message
+from tests.book import ANN, BOB, HOUR_MS, Book, Clock, MakeLog, Outcome, image, on_a_loop, opened, query, seqs
 from tests.support import DEADLINE_S, ROOT
 
-ANN, BOB = Person("a" * 16, "Ann"), Person("b" * 16, "Bob")
-HOUR_MS = 3600 * 1000
 HEAVY = "\U0001f680" * 4000  # 16,000 bytes
-
-Outcome = int | ProtocolError
-
-
-class Book:
-    """An open log, with all that it told in the order in which it told it."""
-
-    def __init__(self, log: EventLog) -> None:
-        self.log = log
-        self.told: list[Any] = []
-        self.shown: dict[str, list[Event]] = {}
-        self.look: Callable[[], Any] = lambda: None  # is asked whenever events are shown
-        self.looks: list[Any] = []
-        log.on_events = self._on_events
-        log.on_storing = lambda storing: self.told.append(("storing", storing))
-
-    def _on_events(self, room: str, events: list[Event]) -> None:
-        self.looks.append(self.look())
-        self.told.append(("events", room, [event.seq for event in events]))
-        self.shown.setdefault(room, []).extend(events)
-
-    def ask(
-        self,
-        text: str = "hello",
-        *,
-        room: str = "room",
-        by: Person = ANN,
-        client_id: str | None = None,
-        reply_to: int | None = None,
-    ) -> "asyncio.Future[Outcome]":
-        """Ask for a message to be stored."""
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Outcome) -> None:
-            self.told.append(("done", outcome if isinstance(outcome, int) else outcome.code))
-            answer.set_result(outcome)
-
-        self.log.append(Draft(room, by, text, client_id, reply_to, done))
-        return answer
-
-    async def say(self, *text: str, **more: Any) -> Any:
-        """Store a message: its seq, or the code of the refusal."""
-        outcome = await self.ask(*text, **more)
-        await self.log.settled()
-        return outcome if isinstance(outcome, int) else outcome.code
-
-    async def fill(self, count: int, text: str = "hello", room: str = "room") -> None:
-        asked = [self.ask(text, room=room) for _ in range(count)]
-        assert all(isinstance(outcome, int) for outcome in await asyncio.gather(*asked))
-        await self.log.settled()
-
-    async def is_ours(self, epoch: str, after: int, room: str = "room") -> bool:
-        """Whether somebody who has just come in with this past is told that it is whole."""
-        opening = await self.log.open_room(room, 1)
-        return is_ours(self.log.epochs, opening, self.log.epoch, opening.head, epoch, after)
-
-
-MakeLog = Callable[..., contextlib.AbstractAsyncContextManager[Book]]
 
 
 @pytest.fixture
 def make_log(tmp_path: Path) -> MakeLog:
-    """Open the one log of the test, or another one by its name; closed at the end of the block."""
-
-    @contextlib.asynccontextmanager
-    async def opened(name: str = "chatroom.db") -> AsyncIterator[Book]:
-        log = SqliteLog(":memory:" if name == ":memory:" else str(tmp_path / name))
-        try:
-            yield Book(log)
-        finally:
-            await log.close()
-
-    return opened
-
-
-class Clock:
-    """Stands for the `time` module of the log."""
-
-    def __init__(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-
-    def time_ns(self) -> int:
-        return self.now_ms * 1_000_000
+    return functools.partial(opened, tmp_path)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock(1_800_000_000_000)
-    monkeypatch.setattr(sqlite, "time", clock)
+    monkeypatch.setattr(placing, "time", clock)
     yield clock
-
-
-def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test on a loop of its own, with the one deadline."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * DEADLINE_S):
-                await test(*arguments, **named)
-
-        asyncio.run(limited())
-
-    return run
-
-
-def seqs(events: list[Event]) -> list[int]:
-    return [event.seq for event in events]
 
 
 # Appending
@@ -312,7 +215,7 @@ async def test_rooms_beyond_those_kept_at_hand_go_on_all_the_same(
     make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A room whose end was dropped from memory is read anew: its seqs go on and its client_ids are known."""
-    monkeypatch.setattr(sqlite, "_TAILS", 3)
+    monkeypatch.setattr(placing, "_TAILS", 3)
     async with make_log() as book:
         for seq in (1, 2, 3):
             for number in range(10):
@@ -525,25 +428,6 @@ async def test_an_unused_room_is_empty_and_reading_does_not_make_it(make_log: Ma
         assert (await log.head("unused"), await log.bytes_after("unused", 0)) == (0, 0)
 
 
-@on_a_loop
-async def test_rewriting_changes_the_body_alone(make_log: MakeLog) -> None:
-    """An edit or a deletion: the old body is nowhere, seq and at stay, over a restart, too."""
-    async with make_log() as book:
-        await book.fill(3)
-        old = book.shown["room"][1]
-        new = old._replace(body=encode(Message(old.seq, old.at, ANN, "changed")))
-        await book.log.rewrite("room", new)
-        assert (await book.log.after("room", 0, 10)).events == [book.shown["room"][0], new, book.shown["room"][2]]
-        for room, event in [("room", new._replace(seq=4)), ("room", new._replace(at=1)), ("unused", new)]:
-            with pytest.raises(ProtocolError) as refused:
-                await book.log.rewrite(room, event)
-            assert refused.value.code == "not_found"
-        assert await book.say(reply_to=2) == 4
-    async with make_log() as book:
-        assert (await book.log.around("room", 2, 1)).events == [new]
-        assert await book.log.head("room") == 4
-
-
 # Epochs
 
 
@@ -624,20 +508,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "chatroom.db"
 
 
-def image(path: Path, name: str) -> Path:
-    """What a kill -9, or a power cut after the last commit, would leave of the log at this moment."""
-    copy = path.with_name(name)
-    for suffix in ("", "-wal"):
-        if path.with_name(path.name + suffix).exists():
-            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-    return copy
-
-
-def query(path: Path, sql: str, *arguments: Any) -> list[Any]:
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        return db.execute(sql, arguments).fetchall()
-
-
 @on_a_loop
 async def test_nothing_is_shown_before_it_is_committed(make_log: MakeLog, path: Path) -> None:
     """When an event is shown, and when its speaker is answered, any other connection finds it in the file."""
@@ -689,9 +559,9 @@ def test_a_log_killed_in_its_very_first_commit_opens(path: Path) -> None:
     """The rollback journal of a commit that was under way when the server was killed is no damage."""
     before = path.with_name("before.db")
     with contextlib.closing(sqlite3.connect(before, isolation_level=None)) as db:
-        marks = f"PRAGMA application_id = {sqlite.APPLICATION_ID}; PRAGMA user_version = 1;"
+        marks = f"PRAGMA application_id = {opening.APPLICATION_ID}; PRAGMA user_version = 1;"
         db.execute("PRAGMA cache_size = 1")  # so that the journal is written before the commit
-        for step in f"BEGIN; {sqlite.MIGRATIONS[0]} {marks} INSERT INTO probes VALUES (zeroblob(100000))".split(";"):
+        for step in f"BEGIN; {opening.MIGRATIONS[0]} {marks} INSERT INTO probes VALUES (zeroblob(100000))".split(";"):
             db.execute(step)
         shutil.copyfile(f"{before}-journal", f"{path}-journal")
         db.execute("COMMIT")
@@ -749,13 +619,16 @@ async def test_a_memory_log_keeps_the_promise_and_nothing_else(make_log: MakeLog
 # Versions
 
 
+MIGRATIONS = opening.MIGRATIONS
+
+
 @pytest.fixture
 def next_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Make this the server of the next schema version."""
 
     def upgrade(step: str) -> None:
-        monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS[:1], step))
-        monkeypatch.setattr(sqlite, "SCHEMA_VERSION", 2)
+        monkeypatch.setattr(opening, "MIGRATIONS", (*MIGRATIONS, step))
+        monkeypatch.setattr(opening, "SCHEMA_VERSION", 3)
 
     return upgrade
 
@@ -772,7 +645,7 @@ async def test_an_older_file_is_brought_forward(
         async with make_log() as book:
             assert await book.say() == head + 1
     assert query(path, "SELECT name, topic FROM rooms") == [("room", None)]
-    assert query(path, "PRAGMA user_version") == [(2,)]
+    assert query(path, "PRAGMA user_version") == [(3,)]
     async with make_log("new.db") as book:
         assert await book.say() == 1
     assert query(path.with_name("new.db"), "SELECT topic FROM rooms") == [(None,)]
@@ -788,7 +661,7 @@ async def test_a_step_that_fails_leaves_the_file_as_it_was(
     next_version("ALTER TABLE rooms ADD COLUMN topic TEXT; ALTER TABLE nothing ADD COLUMN x;")
     with pytest.raises(LogRefused):
         SqliteLog(str(path))
-    assert [column[1] for column in query(path, "PRAGMA table_info(rooms)")] == ["room", "name"]
+    assert [column[1] for column in query(path, "PRAGMA table_info(rooms)")] == ["room", "name", "first_seq"]
     monkeypatch.undo()
     async with make_log() as book:
         assert await book.say() == 4
@@ -839,7 +712,7 @@ def _garbage_page(path: Path) -> None:
 
 def _newer(path: Path) -> None:
     filled_file(path, 1)
-    query(path, "PRAGMA user_version = 2")
+    query(path, "PRAGMA user_version = 3")
 
 
 def _truncated(keep: Callable[[int], int]) -> Callable[[Path], None]:
@@ -905,7 +778,7 @@ def test_an_empty_file_is_a_new_log(path: Path) -> None:
     """As `touch` or a temporary-file function leaves it."""
     path.write_bytes(b"")
     asyncio.run(SqliteLog(str(path)).close())
-    assert query(path, "PRAGMA application_id") == [(sqlite.APPLICATION_ID,)]
+    assert query(path, "PRAGMA application_id") == [(opening.APPLICATION_ID,)]
 
 
 def test_an_odd_path_is_a_path(tmp_path: Path) -> None:
@@ -1037,19 +910,6 @@ async def test_a_failed_batch_fails_as_a_whole(make_log: MakeLog) -> None:
 
 
 @on_a_loop
-async def test_a_full_disk_refuses_a_rewrite(make_log: MakeLog) -> None:
-    """`not_stored`, and the event is as it was."""
-    async with make_log() as book:
-        await book.say()
-        (event,) = book.shown["room"]
-        await set_room(book, 0)
-        with pytest.raises(ProtocolError) as failed:
-            await book.log.rewrite("room", event._replace(body=encode(Message(1, event.at, ANN, HEAVY))))
-        assert failed.value.code == "not_stored"
-        assert (await book.log.before("room", None, 5)).events == [event]
-
-
-@on_a_loop
 async def test_probing_leaves_nothing_behind(make_log: MakeLog, path: Path) -> None:
     """It writes as much as a batch of messages would, and takes it away again; who asks at once shares the answer."""
     async with make_log() as book:
@@ -1073,7 +933,7 @@ async def main():
     log = sqlite.SqliteLog(path)
     told, shown = [], []
     log.on_storing = told.append
-    log.on_events = lambda room, events: shown.extend(event.seq for event in events)
+    log.on_events = lambda room, events, changed: shown.extend(event.seq for event in events)
 
     async def say(client_id):
         answer = asyncio.get_running_loop().create_future()

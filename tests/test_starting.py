@@ -1,5 +1,6 @@
 """What a server needs before it starts: ports, open files, a secret; and what it then says."""
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -9,14 +10,28 @@ import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from tornado.iostream import StreamClosedError
+from tornado.web import Application, RequestHandler
 
+from chat import starting
 from chat.eventlog import LogRefused
-from chat.starting import RESERVED_FILES, BadOption, greeting, kept_secret, listen, shared_origin
+from chat.settings import Settings
+from chat.starting import (
+    RESERVED_FILES,
+    BadOption,
+    BoundedHTTPServer,
+    admin_link,
+    greeting,
+    kept_secret,
+    listen,
+    shared_origin,
+)
+from tests.house import until
 from tests.support import DEADLINE_S, ROOT, ServerProcess
 
 
@@ -208,6 +223,110 @@ def test_a_memory_database_has_a_secret_of_its_own_each_time() -> None:
     """And no file."""
     assert kept_secret(":memory:") != kept_secret(":memory:")
     assert not Path(":memory:.secret").exists()
+
+
+# The operator's link
+
+
+def test_asking_for_a_link_makes_no_secret(tmp_path: Path) -> None:
+    """A server that starts later would have another; one that was started has its own, which is used."""
+    database = str(tmp_path / "chatroom.db")
+    with pytest.raises(BadOption) as refused:
+        admin_link(Settings(database=database))
+    assert is_one_sentence(str(refused.value))
+    assert list(tmp_path.iterdir()) == []
+    kept_secret(database)
+    assert admin_link(Settings(database=database, port=90)).startswith("http://localhost:90/admin?key=")
+
+
+# How long an answer may take
+
+
+class Long(RequestHandler):
+    """An answer of as many pieces as are asked for, each sent when the last is taken."""
+
+    PIECE = b"x" * 65536
+
+    async def get(self, pieces: str) -> None:
+        with contextlib.suppress(StreamClosedError):
+            for _ in range(int(pieces)):
+                self.write(self.PIECE)
+                await self.flush()
+
+
+@contextlib.asynccontextmanager
+async def asked(
+    pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[BoundedHTTPServer, asyncio.StreamReader]]:
+    """A server that gives an answer half a second, and a client that has asked it and not read yet."""
+    monkeypatch.setattr(starting, "RESPONSE_S", 0.5)
+    with listening(0, "127.0.0.1") as listeners, socket.socket() as client:
+        server = BoundedHTTPServer(Application([("/([0-9]+)", Long)]))
+        server.add_sockets(listeners)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, listeners[0].getsockname())
+        reader, writer = await asyncio.open_connection(sock=client, limit=65536)
+        writer.write(f"GET /{pieces} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        yield server, reader
+        writer.close()
+        server.stop()
+        await server.close_all_connections()
+
+
+async def read(reader: asyncio.StreamReader, pace_s: float) -> int:
+    """Take an answer in at most so many bytes a time, and return how many they were."""
+    count = 0
+    with contextlib.suppress(ConnectionError):
+        while piece := await reader.read(262144):
+            count += len(piece)
+            await asyncio.sleep(pace_s)
+    return count
+
+
+def test_an_answer_that_is_taken_slowly_is_given_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes in all, as long as it moves on."""
+
+    async def slowly() -> int:
+        async with asked(200, monkeypatch) as (server, reader):
+            began_s = asyncio.get_running_loop().time()
+            count = await asyncio.wait_for(read(reader, 0.01), DEADLINE_S)
+            assert asyncio.get_running_loop().time() - began_s > 2 * starting.RESPONSE_S
+            assert len(server._deadlines) <= 1
+            return count
+
+    assert asyncio.run(slowly()) > 200 * len(Long.PIECE)
+
+
+@pytest.mark.parametrize("pace_s", [0.0, 0.1])
+def test_an_answer_that_is_not_taken_is_broken_off(monkeypatch: pytest.MonkeyPatch, pace_s: float) -> None:
+    """Not at all, or by so few bytes that it would take for ever: the connection is free again."""
+    monkeypatch.setattr(starting, "RESPONSE_BYTES", 64 * 1024 * 1024)
+
+    async def hardly() -> None:
+        async with asked(2000, monkeypatch) as (server, reader):
+            reading = asyncio.ensure_future(read(reader, pace_s)) if pace_s else None
+            await until(lambda: server._connections)
+            await until(lambda: not server._connections)
+            if reading is not None:
+                assert await reading < 2000 * len(Long.PIECE)
+
+    asyncio.run(hardly())
+
+
+def test_an_answer_that_is_not_taken_any_more_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However well it began."""
+
+    async def ever_less() -> None:
+        async with asked(2000, monkeypatch) as (server, reader):
+            end_s = asyncio.get_running_loop().time() + 2.5 * starting.RESPONSE_S
+            while asyncio.get_running_loop().time() < end_s:
+                await reader.readexactly(65536)
+                await asyncio.sleep(0.01)
+            assert server._connections
+            await until(lambda: not server._connections)
+
+    asyncio.run(ever_less())
 
 
 # Open files

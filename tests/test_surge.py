@@ -24,6 +24,13 @@ SURGE = """
             surge.heard(event);
         }
     };
+    const pass = (count, type = "reactions", more = { changes: [] }) => {
+        for (let i = 0; i < count; i += 1) {
+            const event = { type, seq: seq += 1, at, ...more };
+            timeline.merge([event]);
+            surge.passed(event.seq);
+        }
+    };
     const ranges = (sums) => sums.map(({ first, last }) => [first, last]);
     const shown = () => stretch.events.map(({ seq }) => seq);
 """
@@ -98,6 +105,70 @@ def test_a_flood_without_end_costs_a_bounded_number_of_sums(modules: Page) -> No
     sums = told(modules, "say(60 * 1000, 10); return ranges(surge.sums);")
     assert len(sums) <= 41
     assert (sums[0][0], sums[-1][1]) == (1, 60 * 1000 - 12)
+
+
+def test_what_shows_nothing_crowds_nobody(modules: Page) -> None:
+    """Hundreds of reactions make no flood of a few messages, and do not fold up the newest after one."""
+    assert told(
+        modules,
+        """
+        for (let i = 0; i < 30; i += 1) { say(1, 300); pass(20); }
+        const calm = [surge.isOn, ranges(surge.sums)];
+        at += 20000;
+        const first = seq + 1;
+        say(300, 10);
+        const before = ranges(surge.sums);
+        pass(500);
+        const [{ last, silent }, ...others] = surge.sums;
+        return [calm, before.map((range) => range.map((seq) => seq - first)), last - first, silent, others];
+        """,
+    ) == [[False, []], [[0, 287]], 287, 0, []]
+
+
+def test_reactions_in_a_flood_do_not_end_it(modules: Page) -> None:
+    """It is one sum that leaves nothing out, and knows how many of it are messages."""
+    sums = told(modules, "for (let i = 0; i < 150; i += 1) { say(2, 10); pass(1); } return surge.sums;")
+    (sum_,) = sums
+    assert sum_["first"] == 1
+    assert sum_["last"] - sum_["first"] + 1 - sum_["silent"] == 288
+
+
+def test_what_was_removed_takes_no_place(modules: Page) -> None:
+    """The page shows as many messages as ever, however many between them went, and one can go back past all of them."""
+    assert told(
+        modules,
+        """
+        say(500, 5000);
+        const first = seq + 1;
+        say(2000, 5000, "spam", { id: "cy", name: "Cy" });
+        say(100, 5000);
+        pass(1, "purge", { person: "cy" });
+        stretch.toEnd();
+        const [shownNow, from] = [shown().length, shown()[0]];
+        stretch.earlier();
+        return [shownNow, first - from, shown().at(-1) - seq, shown()[0] < from];
+        """,
+    ) == [400, 300, -61, True]
+
+
+def test_a_room_of_which_nothing_is_left_can_be_shown(modules: Page) -> None:
+    """Going back and on in it leads nowhere, and does no harm."""
+    assert (
+        told(
+            modules,
+            """
+        say(50, 5000);
+        pass(1, "purge", { person: "bo" });
+        const looks = [];
+        for (const step of ["toEnd", "earlier", "later", "stand", "toEnd"]) {
+            stretch[step]();
+            looks.push([stretch.events.length, stretch.first, stretch.isAtEnd, stretch.hasEarlierHeld]);
+        }
+        return looks;
+        """,
+        )
+        == [[0, 1, True, False]] * 5
+    )
 
 
 def test_at_the_end_the_page_shows_the_newest_and_what_is_mine(modules: Page) -> None:

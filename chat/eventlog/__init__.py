@@ -6,11 +6,29 @@ epoch; the log knows with which seq each epoch began in each room, and so it can
 past `(epoch, after)` is its own.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from chat.protocol import MAX_PAGE_BYTES, Event, Person, ProtocolError
+from chat.protocol import (
+    MAX_PAGE_BYTES,
+    Acted,
+    Deleted,
+    Edited,
+    Event,
+    HeldMessage,
+    Person,
+    ProtocolError,
+    Purged,
+    Reacted,
+    Record,
+    RoleGiven,
+    RulesChanged,
+)
+
+Done = Callable[[int | ProtocolError], None]
+Entries = Mapping[str, bytes | None]  # of a room's order, by key; None takes one away
+ActEvent = Acted | Deleted | Edited | Purged | Reacted | RoleGiven | RulesChanged
 
 
 class LogRefused(Exception):
@@ -22,7 +40,7 @@ class Draft:
     """A message that asks to be stored.
 
     `done` is called once, on the loop, before any event of the same commit is shown: with the
-    seq, or with the refusal (`not_found`, `not_stored`).
+    seq, or with the refusal (`not_found`, `not_stored`; `held` and `refused` for one that is held for review).
     """
 
     room: str
@@ -30,7 +48,69 @@ class Draft:
     text: str
     client_id: str | None
     reply_to: int | None
-    done: Callable[[int | ProtocolError], None]
+    done: Done
+    entries: Entries = field(default_factory=dict)  # of the room's order, stored in the same commit
+    hold_for: str = ""  # why it is not to be shown yet: it waits for a moderator instead
+    held: int = 0  # the held message that this is, now that a moderator shows it: it is held no longer
+
+
+class Editing(NamedTuple):
+    """Give the message `message` of `person`, said at `since_ms` or later, another text."""
+
+    message: int
+    person: str
+    text: str
+    since_ms: int
+
+
+class Removing(NamedTuple):
+    """Remove a message; `person` is who must have said it, None for whoever did."""
+
+    message: int
+    person: str | None
+
+
+class Purging(NamedTuple):
+    """Remove all that `person` said in the room, and his reactions."""
+
+    person: str
+
+
+class Reacting(NamedTuple):
+    """Somebody's reaction to a message comes, or goes."""
+
+    message: int
+    kind: str
+    by: Person
+    on: bool
+
+
+class Refusing(NamedTuple):
+    """A held message is not shown, and its text forgotten."""
+
+    held: int
+
+
+Work = Editing | Removing | Purging | list[Reacting] | Refusing
+
+
+@dataclass(slots=True)
+class Change:
+    """An act that asks to be stored: all of it in one commit, or nothing.
+
+    `event` gets its seq and `at` from the log, `Reacted` its changes, too. `done` is called as a draft's is, with the
+    seq of the event, 0 where there is none: because none is given, or because no reaction changed anything.
+    Refusals: `not_found` (no such message), `forbidden` (not his), `too_late` (said before `since_ms`),
+    `not_stored`.
+    """
+
+    room: str
+    by: str  # the id of whose act it is
+    done: Done
+    event: ActEvent | None = None
+    work: Work | None = None
+    entries: Entries = field(default_factory=dict)
+    record: Record | None = None  # for the moderators; its id and `at` come from the log
 
 
 class Slice(NamedTuple):
@@ -49,11 +129,18 @@ class EpochStart(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """A room as its log has it: the newest seq, the last events, where each epoch began."""
+    """A room as its log has it.
+
+    The newest seq and the oldest that is kept (head + 1 if none is), the last events, where each epoch began, its
+    order, and how many messages wait for review.
+    """
 
     head: int
     recent: list[Event]
     starts: list[EpochStart]
+    first: int = 1
+    entries: dict[str, bytes] = {}  # noqa: RUF012  # never changed
+    held: int = 0
 
 
 class EventLog(Protocol):
@@ -62,11 +149,13 @@ class EventLog(Protocol):
     epoch: str  # this start's
     epochs: dict[str, int]  # every epoch's place in their order
     storing: bool  # whether the last attempt to store succeeded
-    on_events: Callable[[str, list[Event]], None]
+    on_events: Callable[[str, list[Event], dict[int, bytes]], None]
+    """Told of the events of a commit and, by seq, of the stored events that it rewrote: their new bodies. What was
+    rewritten long ago may be left out; nothing newer than 2,048 events before the head is."""
     on_storing: Callable[[bool], None]
 
-    def append(self, draft: Draft) -> None:
-        """Ask for a message to be stored, once per (room, person, `client_id`) within 24 hours."""
+    def append(self, asked: Draft | Change) -> None:
+        """Ask for a message to be stored, once per (room, person, `client_id`) within 24 hours, or for an act."""
 
     async def open_room(self, room: str, recent: int) -> Opening:
         """What a room needs to begin, with its last `recent` events."""
@@ -89,14 +178,38 @@ class EventLog(Protocol):
     async def head(self, room: str) -> int:
         """The newest seq of a room; 0 in an unused one."""
 
-    async def rewrite(self, room: str, event: Event) -> None:
-        """Replace the body of a stored event, its seq and `at` kept; raises ProtocolError `not_found`."""
+    async def said_by(self, room: str, person: str, before: int | None, limit: int) -> Slice:
+        """The newest messages of a person below `before`, oldest first; `more_after` says nothing here."""
+
+    async def spoke_before(self, room: str, people: list[str], at: int) -> set[str]:
+        """Which of these people said anything in the room before a time (ms)."""
+
+    async def acts(self, room: str, before: int | None, limit: int, person: str | None) -> tuple[list[bytes], bool]:
+        """The moderators' log below the id `before`: records as JSON, newest first, and whether there are more.
+
+        With `person` only what he did or what was done to him.
+        """
+
+    async def held(self, room: str) -> list[HeldMessage]:
+        """The messages that wait for review, oldest first, at most 200."""
+
+    async def held_message(self, room: str, id: int) -> tuple[HeldMessage, str | None]:
+        """One of them, with its `client_id`; raises ProtocolError `not_found`."""
+
+    async def keep(self, room: str, since_ms: int, events: int) -> None:
+        """Let go of the events before a time (0: none) and of all but the newest `events` (0: all are kept).
+
+        A room that loses a message by it gets an event `trim`. What it frees is given back to the disk in small steps.
+        """
+
+    async def names(self) -> list[str]:
+        """The names of all rooms that have anything stored."""
 
     async def probe(self) -> None:
         """Try to store something; raises OSError with the reason when it cannot be done."""
 
     async def settled(self) -> None:
-        """Return when everything that was asked is committed and shown, or refused."""
+        """Return when all that was asked is committed and shown, or refused, and what was removed is off the disk."""
 
     async def close(self) -> None:
         """Commit what was asked and let go of the engine."""

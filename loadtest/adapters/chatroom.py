@@ -1,4 +1,7 @@
-"""The chat room on `chatroom.v1`: says are JSON, members resume where they were, refusals have a code."""
+"""The chat room on `chatroom.v1`: says are JSON, members resume where they were, refusals have a code.
+
+Invariant: a message is delivered by the event `message` alone. An event `edit` has a text, too, and is no delivery.
+"""
 
 import re
 from urllib.parse import urlencode
@@ -8,6 +11,8 @@ import msgspec
 from loadtest.adapters import Adapter, Notice
 
 KINDS = {b'{"type":"ack"': "acked", b'{"type":"error"': "refused", b'{"type":"welcome"': "entered"}
+MESSAGE = b'{"type":"message"'
+EVENT = re.compile(rb'\{"type":"(?:message|edit|delete|purge|reactions|rules|role|act|trim|removed)"')
 EVENT_SEQ = re.compile(rb'"seq":(\d+)')
 
 
@@ -39,6 +44,10 @@ class Chatroom(Adapter):
         """Return a `say` frame."""
         return f'{{"type":"say","client_id":"{number}","text":"{text}"}}'
 
+    def find(self, payload: bytes) -> bytes:
+        """Return a `message`; whatever else has a text tells nobody of it for the first time."""
+        return payload if payload.startswith(MESSAGE) else b""
+
     def notice(self, payload: bytes) -> Notice | None:
         """Read `welcome`, `ack` and `error`."""
         kind = next((kind for start, kind in KINDS.items() if payload.startswith(start)), "")
@@ -54,8 +63,8 @@ class Chatroom(Adapter):
             # What a newcomer is shown up to `head` was said before he was in; one who resumes has to get it.
             after = {} if frame.resumed == "whole" else {"after": str(frame.head)}
             return {"epoch": frame.epoch, **after}
-        seq = EVENT_SEQ.search(payload, 0, 80)
-        return {"after": seq[1].decode()} if seq and payload.startswith(b'{"type":"message"') else {}
+        seq = EVENT.match(payload) and EVENT_SEQ.search(payload, 0, 80)
+        return {"after": seq[1].decode()} if seq else {}
 
 
 ADAPTER = Chatroom

@@ -1,0 +1,132 @@
+"""How a person is taken out of a log altogether, while no server runs on it.
+
+All he said becomes `removed`, a `purge` tells those who come back, his reactions go, and wherever else
+he is named only his id is left, which says nothing about anybody. Invariant: every seq and `at` stays,
+and nothing else of the log changes.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chat.eventlog import LogRefused
+from chat.eventlog.changing import remove_all, take_back_reactions
+from chat.eventlog.opening import checkpoint, let_go, take, transaction
+from chat.eventlog.placing import Placing, Tail
+from chat.protocol import Purged, encode
+
+
+class Erased(NamedTuple):
+    """A room in which somebody was found, and how many of his messages and edits went."""
+
+    room: str
+    n: int
+
+
+def erase(path: str, person: str) -> list[Erased]:
+    """Take a person out of all rooms; raises LogRefused, and sqlite3.Error if nothing could be changed."""
+    if not os.path.isfile(path):
+        raise LogRefused(f"There is no database {path}: name the server's with --database.")
+    taken = take(path)
+    db = taken.writer
+    try:
+        placing = Placing(db, taken.epochs[taken.epoch])
+        placing.begin()
+        with transaction(db):
+            names = [name for (name,) in db.execute("SELECT name FROM rooms ORDER BY name")]
+            erased = [found for name in names if (found := _erase_in(placing, name, person)) is not None]
+            placing.flush()
+        db.execute("PRAGMA temp_store = FILE")  # the file may be larger than the memory
+        db.execute("VACUUM")  # what was moved about in the file is gone from its old places, too
+        checkpoint(db)
+    finally:
+        let_go(taken)
+    return erased
+
+
+def _erase_in(placing: Placing, name: str, person: str) -> Erased | None:
+    """Take somebody out of one room; None if he is nowhere in it."""
+    tail = placing.tail(name)
+    n = remove_all(placing, tail, person)
+    is_named = [
+        bool(take_back_reactions(placing, tail, person)),
+        _unname_events(placing, tail, person),
+        _unname_acts(placing.db, tail.room, person),
+        _unname_entries(placing, tail, person),
+        _forget(placing.db, tail.room, person),
+    ]
+    if n:
+        placing.add_event(tail, Purged(0, 0, person), "")
+    return Erased(name, n) if n or any(is_named) else None
+
+
+def _forget(db: sqlite3.Connection, room: int, person: str) -> bool:
+    """What is kept of him beside his words: what he wrote and is held, and which `client_id`s were his."""
+    his = (room, person)
+    is_held = db.execute("DELETE FROM held WHERE room = ? AND person = ?", his).rowcount > 0
+    blank = "UPDATE events SET person = '', client_id = NULL WHERE room = ? AND person = ?"
+    return db.execute(blank, his).rowcount > 0 or is_held
+
+
+# Where he is named
+
+
+def _unname_events(placing: Placing, tail: Tail, person: str) -> bool:
+    placing.flush()
+    named = "SELECT seq, body FROM events WHERE room = ? AND instr(body, ?)"
+    rows = placing.db.execute(named, (tail.room, person.encode())).fetchall()
+    changed = [(body, tail.room, seq) for seq, old in rows if (body := _without(old, person)) != old]
+    placing.db.executemany("UPDATE events SET body = ? WHERE room = ? AND seq = ?", changed)
+    return bool(changed)
+
+
+def _unname_acts(db: sqlite3.Connection, room: int, person: str) -> bool:
+    rows = db.execute("SELECT id, body FROM acts WHERE room = ? AND (by = ? OR whom = ?)", (room, person, person))
+    changed = [(_without(body, person), room, id) for id, body in rows.fetchall()]
+    db.executemany("UPDATE acts SET body = ? WHERE room = ? AND id = ?", changed)
+    return bool(changed)
+
+
+def _unname_entries(placing: Placing, tail: Tail, person: str) -> bool:
+    """His standing goes, unless it bans him; in the rest of the order he loses his name."""
+    entries = dict(placing.db.execute("SELECT key, body FROM entries WHERE room = ?", (tail.room,)))
+    changed: dict[str, bytes | None] = {}
+    for key, body in entries.items():
+        kept = _ban_alone(body) if key == f"person:{person}" else _without(body, person)
+        if kept != body:
+            changed[key] = kept
+    placing.enter(tail, changed)
+    return bool(changed)
+
+
+def _ban_alone(standing: bytes) -> bytes | None:
+    """What is left of a standing: that he is banned, and until when."""
+    until = msgspec.json.decode(standing).get("banned_until")
+    return encode({"banned_until": until}) if until else None
+
+
+def _without(body: bytes, person: str) -> bytes:
+    """The same JSON in which a person has no name and, where reactions are listed, does not occur."""
+    value = msgspec.json.decode(body)
+    for each in list(_objects(value)):
+        if isinstance(reactions := each.get("reactions"), list):
+            each["reactions"] = [left for reaction in reactions if (left := _reaction_without(reaction, person))["n"]]
+        if each.get("id") == person and "name" in each:
+            each["name"] = ""
+    return encode(value)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a JSON value, itself included."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(part)
+
+
+def _reaction_without(reaction: dict[str, Any], person: str) -> dict[str, Any]:
+    others = [by for by in reaction["by"] if by["id"] != person]
+    return {**reaction, "n": reaction["n"] - (len(reaction["by"]) - len(others)), "by": others}
