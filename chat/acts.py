@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from chat.eventlog import Change, Done, Draft, Entries, EventLog, Reacting, Refusing
 from chat.identity import is_closed
@@ -101,9 +101,17 @@ class Acts:
     def came(self, person: Person, opens: bool) -> None:
         """Somebody has come in; `opens`: into a room in which nothing was ever said or done."""
         self._came_s.setdefault(person.id, time.monotonic())
+        self._learn_name(person)
         if opens and not self._ownership and not self.order.people:
             self._ownership = {f"person:{person.id}": encode(Standing(name=person.name, role="owner"))}
             self.order = self.order.changed(self._ownership)
+
+    def _learn_name(self, person: Person) -> None:
+        """Whoever has a role is told to newcomers under the name he has; it is stored when he is next dealt with."""
+        standing = self.order.people.get(person.id)
+        if standing is not None and standing.name != person.name:
+            entry = {f"person:{person.id}": encode(structs.replace(standing, name=person.name))}
+            self.order, self._stored = self.order.changed(entry), self._stored.changed(entry)
 
     def went(self, person_id: str) -> None:
         self._came_s.pop(person_id, None)
@@ -229,6 +237,8 @@ class Acts:
     async def _enact(self, decision: Decision, by: str) -> int:
         """Let a decision count, store it, and let it take effect; all or nothing."""
         decision = decision._replace(put_out=tuple(self._named(decision.put_out)))
+        if self._ownership.keys() & decision.entries.keys():
+            self._ownership = {}  # how the owner stands is stored with this decision
         self.order = self.order.changed({**self._ownership, **decision.entries})
         outcomes = [self._store(decision, by), *(self._store(extra, by) for extra in decision.extra)]
         seqs = await asyncio.gather(*outcomes)

@@ -26,14 +26,16 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Comments that have their lines to themselves; within a line one would have to know what is a string. A template
-# literal over several lines must have none of these at the start of a line: tests/test_assets.py sees to it.
+# Comments that have their lines to themselves; within a line one would have to know what is a string. There is no
+# template literal over several lines, in which these, and indentation, would mean something: tests/test_assets.py.
 _BLOCK = rb"^[ \t]*/\*(?:(?!\*/).)*\*/[ \t]*$"
 _LINE = rb"^[ \t]*//[^\n]*$"
 _COMMENTS = {
     ".css": re.compile(_BLOCK, re.MULTILINE | re.DOTALL),
     ".js": re.compile(_BLOCK + b"|" + _LINE, re.MULTILINE | re.DOTALL),
 }
+
+_INDENTATION = re.compile(rb"^[ \t]+", re.MULTILINE)
 
 _IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\.{1,2}/[^"']+)["']""", re.MULTILINE)
 
@@ -44,6 +46,7 @@ class Asset(NamedTuple):
     type: str
     body: bytes
     packed: bytes | None  # by gzip, where that is shorter
+    tag: str  # what it is known by, to be asked for again
 
 
 class Assets:
@@ -83,12 +86,15 @@ def _place(name: str) -> tuple[bool, str]:
 
 @functools.cache  # several servers may live in one process
 def _asset(suffix: str, source: bytes) -> Asset:
-    body = without_comments(suffix, source)
+    body = stripped(suffix, source)
     packed = gzip.compress(body, 9, mtime=0)
-    return Asset(TYPES[suffix], body, packed if len(packed) < len(body) else None)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:12]}"'
+    return Asset(TYPES[suffix], body, packed if len(packed) < len(body) else None, tag)
 
 
-def without_comments(suffix: str, source: bytes) -> bytes:
-    """A fifth less to send; what is left stands in the line it stood in, as an error tells its line."""
+def stripped(suffix: str, source: bytes) -> bytes:
+    """Without comments and indentation, a fifth less to send; lines keep their numbers, as an error tells its line."""
     comments = _COMMENTS.get(suffix)
-    return comments.sub(lambda comment: b"\n" * comment[0].count(b"\n"), source) if comments else source
+    if comments is None:
+        return source
+    return _INDENTATION.sub(b"", comments.sub(lambda comment: b"\n" * comment[0].count(b"\n"), source))

@@ -4,6 +4,7 @@ Knows rooms through a `Host`, their logs by pages. Invariant: however long a roo
 page of it is in memory; and what breaks off does not look as if it were whole.
 """
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -46,6 +47,7 @@ class Format(Protocol):
     """A way to write a room down."""
 
     type: str
+    at_once: int  # events written in one turn of the loop
 
     def begin(self) -> bytes: ...
     def rows(self, events: list[Event]) -> bytes: ...
@@ -56,6 +58,7 @@ class JsonLines:
     """The head, then every event as it is stored."""
 
     type = "application/x-ndjson"
+    at_once = MAX_PAGE_EVENTS
 
     def __init__(self, head: Head, render: Callable[..., bytes]) -> None:
         self._head = head
@@ -83,6 +86,7 @@ class Page:
     """The messages, as people read them."""
 
     type = "text/html; charset=UTF-8"
+    at_once = 40  # three milliseconds
 
     def __init__(self, head: Head, render: Callable[..., bytes]) -> None:
         self._render = render
@@ -183,9 +187,11 @@ class Export(http.Asked):
     async def _send_rows(self, head: Head, writing: Format) -> None:
         """One page after the other, the next when the kernel has taken the last."""
         async for events in self._pages(head):
-            if rows := writing.rows(events):
-                self.write(rows)
-                await self.flush()
+            for start in range(0, len(events), writing.at_once):
+                if rows := writing.rows(events[start : start + writing.at_once]):
+                    self.write(rows)
+                    await self.flush()
+                await asyncio.sleep(0)  # what the kernel takes at once is no wait
 
     async def _pages(self, head: Head) -> AsyncIterator[list[Event]]:
         seq = 0
@@ -210,6 +216,6 @@ class Export(http.Asked):
 
 def attachment(name: str) -> str:
     """The header that has a browser keep an answer under a name (RFC 6266), whatever a room is called."""
-    name = re.sub(r'[<>:"/\\|?*]', "_", name)  # what a file's name may not have on some system
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    name = re.sub(r'[<>:"/\\|?*]', "-", name)  # what a file's name may not have on some system
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return f"attachment; filename=\"chatroom-{plain}\"; filename*=UTF-8''chatroom-{quote(name, safe='')}"

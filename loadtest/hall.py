@@ -30,6 +30,7 @@ ELSEWHERE: Final = "elsewhere"
 PRESENCE: Final = b'{"type":"presence"'
 
 T = TypeVar("T")
+Answer = dict[str, Any]  # a frame as JSON has it
 
 
 class Stuck(Exception):
@@ -41,7 +42,7 @@ class Chunk:
     """What one read brought; the same bytes are the same chunk for all."""
 
     texts: list[bytes] = field(default_factory=list)
-    notes: list[dict[str, Any]] = field(default_factory=list)  # what was said to one person alone
+    notes: list[Answer] = field(default_factory=list)  # what was said to one person alone
     pings: list[bytes] = field(default_factory=list)
     pongs: list[bytes] = field(default_factory=list)
     close: bytes | None = None
@@ -74,9 +75,9 @@ class Person:
     unsent: bytes = b""
     rest: bytes = b""
     heard: list[Heard] = field(default_factory=list)
-    answers: dict[str, dict[str, Any]] = field(default_factory=dict)  # by `ref` or `client_id`
+    answers: dict[str, Answer] = field(default_factory=dict)  # by `ref` or `client_id`
     last_seq: int = 0
-    out: dict[str, Any] = field(default_factory=dict)
+    out: Answer = field(default_factory=dict)
     close_code: int = 0
     ended_ns: int = 0
 
@@ -260,7 +261,7 @@ class Hall:
             if not person.is_rude:
                 self._send(person, frames.masked(chunk.close[:2], frames.CLOSE))
 
-    def _note(self, person: Person, frame: dict[str, Any]) -> None:
+    def _note(self, person: Person, frame: Answer) -> None:
         if frame["type"] == "welcome":
             person.id, person.epoch = frame["you"]["id"], frame["epoch"]
         elif frame["type"] == "out":

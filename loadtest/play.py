@@ -7,15 +7,17 @@ a past: its members spoke in it ten minutes before, so that they are no newcomer
 import http.client
 import itertools
 import json
+import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from loadtest.hall import Hall, Person, Stuck
+from loadtest.hall import Answer, Hall, Person, Stuck
 from loadtest.handshake import Refused
 
 ROOM: Final = "square"
@@ -25,6 +27,7 @@ PHASES: Final = ("calm", "flood", "the button", "bans", "the purge")
 RAID_S: Final = 600
 ADDRESS_BAN_S: Final = 3600
 AFTERMATH_S: Final = 1.0  # the flood goes on for so long after the button
+ACKS_S: Final = 60.0
 ERASED_S: Final = 30.0
 RESUMED_EVENTS: Final = 9_000  # a resume from further back than 10,000 is a gap
 
@@ -44,11 +47,11 @@ class Script:
 
 @dataclass
 class Past:
-    """What is left of yesterday: the cookies of those who were there, and who said so much."""
+    """What is left of yesterday: the cookies of those who were there, and the id of who said so much."""
 
-    owner: str = ""
-    members: list[str] = field(default_factory=list)
-    talker: str = ""
+    owner: str
+    members: list[str]
+    talker: str
 
 
 @dataclass
@@ -63,28 +66,30 @@ class Act:
 
 @dataclass
 class Talk:
-    """People who say something at a steady rate, each in his turn."""
+    """People who say something at a steady rate, each in his turn; who is gone is passed over."""
 
     hall: Hall
     people: list[Person]
     per_s: float
-    name: str
-    words: Callable[[Person, int], str]
+    words: Callable[[int], str]  # by the number of the turn
+    turns: float = math.inf
+    turn: int = 0
     said: list[tuple[Person, str, str]] = field(default_factory=list)  # who, client_id, text
     begun_s: float = field(default_factory=time.monotonic)
 
     def __call__(self) -> None:
-        while len(self.said) < (time.monotonic() - self.begun_s) * self.per_s:
-            number = len(self.said)
-            person = self.people[number % len(self.people)]
-            client_id, text = f"{self.name}-{number}", self.words(person, number)
-            self.hall.tell(person, type="say", client_id=client_id, text=text)
-            self.said.append((person, client_id, text))
+        """Let those speak whose turn it is by now."""
+        while self.turn < min((time.monotonic() - self.begun_s) * self.per_s, self.turns):
+            person = self.people[self.turn % len(self.people)]
+            client_id, text = f"turn-{self.turn}", self.words(self.turn)
+            self.turn += 1
+            if person.socket is not None:
+                self.hall.tell(person, type="say", client_id=client_id, text=text)
+                self.said.append((person, client_id, text))
 
-    def answers(self) -> Iterator[tuple[str, dict[str, Any] | None]]:
-        """Yield each text and what the server said to it."""
-        for person, client_id, text in self.said:
-            yield text, person.answers.get(client_id)
+    def answers(self) -> list[tuple[str, Answer]]:
+        """Return each text and what the server said to it, which may be nothing."""
+        return [(text, person.answers.get(client_id, {})) for person, client_id, text in self.said]
 
     @property
     def is_answered(self) -> bool:
@@ -99,8 +104,8 @@ class Outcome:
     script: Script
     members: list[Person]
     acts: list[Act] = field(default_factory=list)
-    ordinary: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
-    raided: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
+    ordinary: list[tuple[str, Answer]] = field(default_factory=list)
+    raided: list[tuple[str, Answer]] = field(default_factory=list)
     raiders: set[str] = field(default_factory=set)
     purged: set[int] = field(default_factory=set)  # the numbers in the marks of what was purged
     put_out: list[tuple[Act, Person]] = field(default_factory=list)
@@ -109,8 +114,9 @@ class Outcome:
     newcomer_heard: str = ""  # what a newcomer is told who says something
     late: list[Person] = field(default_factory=list)
     pages: list[str] = field(default_factory=list)
-    erased_s: float = float("inf")
+    erased_s: float = math.inf
     held_ns: dict[str, int] = field(default_factory=dict)
+    waited: float = 0.0  # in which share of the time the server's loop was ready and had no core
 
 
 MARK: Final = re.compile("zq([0-9]{5})qz")  # of who said it: the raiders are numbered
@@ -127,7 +133,6 @@ def mark(number: int) -> str:
 
 def yesterday(base: str, script: Script) -> Past:
     """Fill the room's past; raises Stuck and Refused."""
-    past = Past()
     with Hall(base, ROOM) as hall:
         owner = hall.enter(OWNER)
         hall.until(lambda: owner.id, "the owner's welcome")
@@ -135,30 +140,38 @@ def yesterday(base: str, script: Script) -> Past:
         people = [hall.enter(MEMBERS) for _ in range(script.members)]
         for number, person in enumerate(people):
             hall.tell(person, type="say", client_id="hello", text=f"hello {number}")
-        hall.until(lambda: all(person.answers for person in people), "the acks of those who greet")
+        await_acks(hall, people, 1)
         for person in people:
             hall.leave(person)
         talker = hall.enter(OTHERS)
         for number in range(script.said):
             text = f"{mark(TALKER)} {number} and so on and so forth"
             hall.tell(talker, type="say", client_id=f"t{number}", text=text)
-        hall.until(lambda: len(talker.answers) == script.said, "the acks of who says so much", 60)
-        past.owner, past.members, past.talker = owner.cookie, [person.cookie for person in people], talker.id
-    return past
+        await_acks(hall, [talker], script.said)
+        return Past(owner.cookie, [person.cookie for person in people], talker.id)
+
+
+def await_acks(hall: Hall, people: list[Person], each: int) -> None:
+    """Wait until the server has taken what people said, which was so much of each; raises Stuck."""
+    hall.until(lambda: all(len(person.answers) == each for person in people), "the acks of what was said", ACKS_S)
+    for person in people:
+        for answer in person.answers.values():
+            if answer["type"] != "ack":
+                raise Stuck(f"a message was refused: {answer}")
 
 
 def said(hall: Hall, person: Person, text: str) -> int:
-    """Say something, again if the server asks for it, and return its seq."""
+    """Say something, again if the server asks for it, and return its seq; raises Stuck."""
     while True:
         name = f"s{time.monotonic_ns()}"
         hall.tell(person, type="say", client_id=name, text=text)
-        answer = hall.until(lambda name=name: person.answers.get(name), "the ack of a message")  # type: ignore[misc]
+        answer = hall.until(partial(person.answers.get, name), "the ack of a message")
         if answer["type"] == "ack":
             return int(answer["seq"])
         wait(hall, answer, "a message")
 
 
-def wait(hall: Hall, answer: dict[str, Any], what: str) -> None:
+def wait(hall: Hall, answer: Answer, what: str) -> None:
     """Wait as long as a refusal asks for; raises Stuck if it asks for nothing."""
     if "retry_after" not in answer:
         raise Stuck(f"{what} was refused: {answer}")
@@ -179,20 +192,20 @@ class Play:
         self._past = past
         self._refs = itertools.count()
         self._raiders: list[Person] = []
+        self._talks: list[Talk] = []
 
     def run(self) -> Outcome:
         """Play it; raises Stuck and Refused."""
         self._gather()
-        talk = Talk(self._hall, self._outcome.members, self._script.talk_per_s, "o", lambda _, n: f"ordinary {n}")
-        self._hall.chores = [talk]
         self._act("filter", type="filter", patterns=[{"pattern": WORD}])
         self._phase("calm")
+        self._let_talk("before", self._outcome.members[::2])
         self._hall.pause(self._script.flood_s / 2)
         self._raid()
         self._look_back()
-        self._hall.until(lambda: talk.is_answered, "answers to those who talk")
-        self._outcome.ordinary = list(talk.answers())
-        self._hall.chores = []
+        self._hall.chores.clear()
+        self._hall.until(lambda: all(talk.is_answered for talk in self._talks), "answers to those who talk")
+        self._outcome.ordinary = [answer for talk in self._talks for answer in talk.answers()]
         self._purge()
         self._phase("")
         self._look_around()
@@ -215,12 +228,18 @@ class Play:
             ref = str(next(self._refs))
             sent_ns = time.time_ns()
             self._hall.tell(self._owner, ref=ref, **frame)
-            answer = self._hall.until(lambda ref=ref: self._owner.answers.get(ref), f"the answer to {name}")  # type: ignore[misc]
+            answer = self._hall.until(partial(self._owner.answers.get, ref), f"the answer to {name}")
             if answer["type"] == "done":
                 act = Act(name, sent_ns, time.time_ns(), answer.get("seq", 0))
                 self._outcome.acts.append(act)
                 return act
             wait(self._hall, answer, name)
+
+    def _let_talk(self, when: str, people: list[Person]) -> None:
+        """Let people talk once each: in a raid the next message of a person has to wait for 30 s."""
+        talk = Talk(self._hall, people, self._script.talk_per_s, f"ordinary, {when}: {{}}".format, len(people))
+        self._talks.append(talk)
+        self._hall.chores.append(talk)
 
     # They come, and are shown out
 
@@ -229,13 +248,13 @@ class Play:
         self._raiders = [hall.enter(RAIDERS, rude=number % 2 == 1) for number in range(script.raiders)]
         hall.until(lambda: all(raider.id for raider in self._raiders), "the raiders' welcome")
         outcome.raiders = {raider.id for raider in self._raiders}
-        names = {raider.id: number for number, raider in enumerate(self._raiders)}
-        flood = Talk(hall, self._raiders, script.flood_per_s, "r", lambda who, n: raid_text(names[who.id], n))
+        flood = Talk(hall, self._raiders, script.flood_per_s, lambda turn: raid_text(turn % script.raiders, turn))
         hall.chores.append(flood)
         self._phase("flood")
         hall.pause(script.flood_s)
         self._phase("the button")
         self._act("the button", type="raid", seconds=RAID_S)
+        self._let_talk("after", outcome.members[1::2])
         hall.pause(AFTERMATH_S)
         self._phase("bans")
         for number, raider in enumerate(self._raiders[: script.banned + 1]):
@@ -246,7 +265,7 @@ class Play:
             outcome.put_out += [(act, one) for one in (self._raiders[number:] if by_address else [raider])]
         hall.chores.remove(flood)
         hall.until(lambda: all(raider.ended_ns for raider in self._raiders), "the end of the raiders' sockets")
-        outcome.raided = list(flood.answers())
+        outcome.raided = flood.answers()
 
     def _look_back(self) -> None:
         """Whoever was banned tries to come back: as himself, as somebody new, and from another address."""
@@ -263,7 +282,7 @@ class Play:
         newcomer = self._hall.enter(OTHERS)
         self._hall.tell(newcomer, type="say", client_id="n", text="I am new here")
         answer = self._hall.until(lambda: newcomer.answers.get("n"), "the answer to a newcomer")
-        self._outcome.newcomer_heard = answer.get("code", answer["type"])
+        self._outcome.newcomer_heard = str(answer.get("code", answer["type"]))
         self._hall.leave(newcomer)
 
     # What one person said is taken away

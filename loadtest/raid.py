@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from loadtest import machine, promises
 from loadtest.hall import Hall, Stuck
@@ -70,7 +70,7 @@ def read_options(argv: Sequence[str]) -> argparse.Namespace:
         ("flood", 5.0, "seconds until the owner presses the button"),
         ("rate", 10.0, "messages a second of the ordinary members, each in his turn"),
         ("within-ms", 1000.0, "how soon everybody must have heard of an act, and sockets be closed"),
-        ("held-ms", 250.0, "how long the server's loop may be held"),
+        ("held-ms", 100.0, "how long the server's loop may be held"),
     ):
         parser.add_argument(f"--{name}", type=float, default=figure, help=f"{what} (default: {figure:g})")
     parser.add_argument("--out", default="", help="folder for result.json and report.txt")
@@ -95,26 +95,40 @@ def script_of(options: argparse.Namespace) -> Script:
     )
 
 
+class Server(NamedTuple):
+    """A server that runs: where it is reached, and its process."""
+
+    base: str
+    pid: int
+
+    def waited_ns(self) -> int:
+        """Return for how long its loop was ready and had no core, since others had them."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split()[1])
+
+
 def played(script: Script, cores: Cores) -> Outcome:
     """Play the room's past and the raid; raises Stuck, Refused and RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="chatroom-raid-") as name:
         folder = Path(name)
-        with chatroom(folder, cores, SLOW_CLOCK, "--message_rate=0") as base:
-            past = yesterday(base, script)
-        with chatroom(folder, cores) as base, Hall(base, ROOM) as hall:
-            return Play(hall, base, folder, script, past).run()
+        with chatroom(folder, cores, SLOW_CLOCK, "--message_rate=0") as server:
+            past = yesterday(server.base, script)
+        with chatroom(folder, cores) as server, Hall(server.base, ROOM) as hall:
+            began_s, waited_ns = time.monotonic(), server.waited_ns()
+            outcome = Play(hall, server.base, folder, script, past).run()
+            outcome.waited = (server.waited_ns() - waited_ns) / 1e9 / (time.monotonic() - began_s)
+            return outcome
 
 
 @contextlib.contextmanager
-def chatroom(folder: Path, cores: Cores, before: str = "", *options: str) -> Iterator[str]:
+def chatroom(folder: Path, cores: Cores, before: str = "", *options: str) -> Iterator[Server]:
     """The chat room, on this folder's database; `before` is what its process runs first."""
     program = f"{before}\nimport chatroom\nchatroom.main()"
     command = [sys.executable, "-c", program, "--port=0", f"--database={folder / 'room.db'}", *options]
     process = started(command, folder, cores)
     try:
-        server = Serving(process, folder)
-        server.await_port()
-        yield f"ws://127.0.0.1:{server.port}"
+        serving = Serving(process, folder)
+        serving.await_port()
+        yield Server(f"ws://127.0.0.1:{serving.port}", process.pid)
     finally:
         end(process, signal.SIGTERM, signal.SIGKILL)
 

@@ -53,7 +53,8 @@ export class Card {
     byId("card-reasons").append(...REASONS.map((key) => this.#chip(t(`reason.${key}`))));
     const mutes = MUTES_S.map((seconds) => button(span(seconds, "short"), () => this.#mute(seconds)));
     this.#acts("mute").append(...mutes, this.#customMute());
-    this.#bans = BANS_S.map((seconds) => button(seconds ? span(seconds, "short") : t("card.for_good"), () => this.#ban(seconds)));
+    const lengthOf = (seconds) => (seconds ? span(seconds, "short") : t("card.for_good"));
+    this.#bans = BANS_S.map((seconds) => button(lengthOf(seconds), () => this.#ban(seconds)));
     this.#acts("ban").append(...this.#bans);
     byId("card-role").append(...ROLES.map((role) => button(roleName(role), () => this.#giveRole(role), "segment")));
     byId("card-role").ariaLabel = t("card.role");
@@ -95,7 +96,7 @@ export class Card {
   /** Opens the card of `person` ({id, name}). */
   open(person) {
     if (this.#card?.id !== person.id) this.#begin(person);
-    if (!this.#dialog.open) this.#show();
+    this.#show();
     byId("card-name").focus({ preventScroll: true });
     this.#dialog.scrollTop = 0;
     return this.#load();
@@ -105,9 +106,9 @@ export class Card {
     this.#dialog.close();
   }
 
-  /** Something was done, here or elsewhere, to `personId`, or to anybody. */
-  refresh(personId = this.#card?.id) {
-    if (this.#dialog.open && this.#card?.id === personId) this.#load();
+  /** Something was done, here or elsewhere. */
+  refresh() {
+    if (this.#dialog.open) this.#load();
   }
 
   // Internal: open and closed
@@ -122,9 +123,13 @@ export class Card {
     this.#paintHead();
   }
 
+  // Beside the talk, a dialog that was opened meanwhile would keep it out of reach.
   #show() {
+    const isAside = wide.matches && !document.querySelector("dialog:modal");
+    if (this.#dialog.matches(isAside ? "[open]" : ":modal")) return;
     this.#opener = document.activeElement;
-    if (wide.matches && !document.querySelector("dialog:modal")) this.#dialog.show();
+    this.#dialog.close();
+    if (isAside) this.#dialog.show();
     else this.#dialog.showModal();
   }
 
@@ -137,6 +142,7 @@ export class Card {
 
   // The message it was opened from may have been removed meanwhile.
   #return() {
+    if (this.#dialog.open) return;
     const isThere = this.#opener?.isConnected && this.#opener !== document.body;
     (isThere ? this.#opener : byId("log")).focus({ preventScroll: true });
   }
@@ -186,7 +192,8 @@ export class Card {
   #paintHead() {
     const { role, here } = this.#card;
     paintPerson(this.#dialog, this.#card);
-    setText(byId("card-standing"), [role && roleName(role), t(here ? "card.here" : "card.away")].filter(Boolean).join(" · "));
+    const standing = [role && roleName(role), t(here ? "card.here" : "card.away")];
+    setText(byId("card-standing"), standing.filter(Boolean).join(" · "));
   }
 
   #paintRestraints() {
@@ -215,7 +222,8 @@ export class Card {
     form.hidden = !this.#mayAct && rank < rankOf("owner");
     for (const node of form.children) node.hidden = !this.#mayAct;
     byId("card-role").hidden = rank < rankOf("owner");
-    for (const [at, node] of [...byId("card-role").children].entries()) node.ariaPressed = String(ROLES[at] === this.#card.role);
+    const roles = [...byId("card-role").children];
+    for (const [at, node] of roles.entries()) node.ariaPressed = String(ROLES[at] === this.#card.role);
     byId("card-kick").disabled = !this.#card.here;
     this.#paintAddress();
   }

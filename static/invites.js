@@ -50,7 +50,8 @@ export class Invites {
     const now = this.#page.visit.order.now();
     const open = invites.filter(({ until, uses, used }) => until > now && used < uses);
     const over = invites.filter((each) => !open.includes(each));
-    replaceLines(this.#list, [...open.map((each) => this.#line(each, true)), ...over.map((each) => this.#line(each, false))]);
+    const lines = [...open.map((each) => this.#line(each, true)), ...over.map((each) => this.#line(each, false))];
+    replaceLines(this.#list, lines);
     byId("invites-none").hidden = invites.length > 0;
   }
 
@@ -79,8 +80,9 @@ export class Invites {
     const { by, until, uses, used = 0, role } = invite;
     const state = isOpen ? t("invite.until", { time: moment(until) }) : t("invite.over");
     const revoke = (put_out) => this.#revoke(invite, put_out);
+    const about = [role && t("invite.owner"), t("invite.used", { used, uses }), t("invite.by", { name: by.name })];
     return lineOf(
-      [state, note([role && t("invite.owner"), t("invite.used", { used, uses }), t("invite.by", { name: by.name })].filter(Boolean).join(" · "))],
+      [state, note(about.filter(Boolean).join(" · "))],
       [
         isOpen ? button(t("invite.revoke"), () => revoke(false), "button small") : "",
         used > 0 && !role ? armedButton(t("invite.put_out"), () => revoke(true)) : "",
@@ -89,6 +91,7 @@ export class Invites {
   }
 
   #revoke({ id }, put_out) {
-    this.#deeds.do({ type: "revoke", invite: id, put_out }, { said: t(put_out ? "invite.put_out_done" : "invite.revoked") });
+    const said = t(put_out ? "invite.put_out_done" : "invite.revoked");
+    this.#deeds.do({ type: "revoke", invite: id, put_out }, { said });
   }
 }

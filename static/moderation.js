@@ -17,6 +17,7 @@ import { count, t } from "./words.js";
 
 const DIALOGS = ["card", "sure", "order", "review", "records"];
 const REFRESH_MS = 100; // what is done is told twice, as an answer and as an event
+const REFRESH_EVERY_MS = 1000; // the server allows 5 questions a second, and a room may be in uproar
 const CONCERNS = new Set(["act", "delete", "purge", "role", "rules"]);
 
 export class Moderation {
@@ -32,7 +33,8 @@ export class Moderation {
   #toggle;
   #menu;
   #refreshing = null;
-  #mention = null;
+  #refreshedAt = -REFRESH_EVERY_MS;
+  #chosen = null; // from the list of people: {person, mention}
 
   /** `page` has the `room` that is open and the `visit` in it. */
   constructor(page) {
@@ -57,7 +59,8 @@ export class Moderation {
       onPerson: (person) => this.card(person),
       onJump: (seq) => this.#jump(seq),
     });
-    this.#pause = new Pause({ log: byId("log"), list: byId("rows"), onHold: (isHeld, isMoved) => this.#visit?.hold(isHeld, isMoved) });
+    const onHold = (isHeld, isMoved) => this.#visit?.hold(isHeld, isMoved);
+    this.#pause = new Pause({ log: byId("log"), list: byId("rows"), onHold });
   }
 
   #makeMenu() {
@@ -65,7 +68,8 @@ export class Moderation {
     this.#toggle = fromTemplate("order-button");
     this.#toggle.popoverTargetElement = this.#menu;
     byId("menu-toggle").before(this.#toggle);
-    this.#raids = [...document.querySelectorAll("[data-raid]")].map((place) => new Raid(place, { page: this.#page, deeds: this.#deeds }));
+    const shared = { page: this.#page, deeds: this.#deeds };
+    this.#raids = [...document.querySelectorAll("[data-raid]")].map((place) => new Raid(place, shared));
     this.#leadTo("order-review", () => this.#review.open());
     this.#leadTo("order-open", () => this.#order.open());
     this.#leadTo("order-share", () => byId("share").click());
@@ -82,11 +86,12 @@ export class Moderation {
   }
 
   #makeChoice() {
-    const choice = byId("person-choice");
-    byId("person-mention").addEventListener("click", () => {
-      choice.hidePopover();
-      this.#mention();
+    const choose = (id, act) => byId(id).addEventListener("click", () => {
+      byId("person-choice").hidePopover();
+      act();
     });
+    choose("person-mention", () => this.#chosen.mention());
+    choose("person-card", () => this.card(this.#chosen.person));
   }
 
   // Actions
@@ -101,7 +106,6 @@ export class Moderation {
     this.#toggle.classList.toggle("alarmed", this.#visit.order.isRaid);
     for (const raid of this.#raids) raid.show(this.#visit.order);
     this.onWaiting(this.#visit.held);
-    this.#refreshSoon();
   }
 
   /** Opens the card of `person`; false if that is not for whoever sits here. */
@@ -116,12 +120,8 @@ export class Moderation {
   choose(person, { beside, mention }) {
     if (!this.#isKeeper) return false;
     const choice = byId("person-choice");
+    this.#chosen = { person, mention };
     setText(byId("person-mention"), t("people.mention", { name: person.name }));
-    byId("person-card").onclick = () => {
-      choice.hidePopover();
-      this.card(person);
-    };
-    this.#mention = mention;
     choice.ariaLabel = person.name;
     choice.showPopover();
     placeBeside(choice, beside);
@@ -131,8 +131,9 @@ export class Moderation {
 
   /** Opens the menu of the bar's button. */
   openMenu() {
-    if (this.#isKeeper) this.#menu.showPopover();
-    if (this.#isKeeper) this.#menu.querySelector("button").focus();
+    if (!this.#isKeeper) return;
+    this.#menu.showPopover();
+    this.#menu.querySelector("button").focus();
   }
 
   undo() {
@@ -147,7 +148,7 @@ export class Moderation {
     }
     const label = held ? t("order.menu_held", { n: held }) : t("order.menu");
     this.#toggle.ariaLabel = this.#toggle.title = label;
-    this.#review.refresh();
+    this.#refreshSoon();
   }
 
   /** An event of the room's log. */
@@ -175,11 +176,15 @@ export class Moderation {
   }
 
   #refreshSoon() {
-    this.#refreshing ??= setTimeout(() => {
-      this.#refreshing = null;
-      this.#card.refresh();
-      this.#order.refresh();
-    }, REFRESH_MS);
+    const wait_ms = Math.max(REFRESH_MS, this.#refreshedAt + REFRESH_EVERY_MS - performance.now());
+    this.#refreshing ??= setTimeout(() => this.#refresh(), wait_ms);
+  }
+
+  // Each only if it is open.
+  #refresh() {
+    this.#refreshing = null;
+    this.#refreshedAt = performance.now();
+    for (const dialog of [this.#card, this.#order, this.#review]) dialog.refresh();
   }
 
   #jump(seq) {

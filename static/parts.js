@@ -50,16 +50,20 @@ export function personButton({ id, name }, onClick) {
   return node;
 }
 
-/** A line of a list: `what` it says, `acts` that can be done with it. */
+/** A line of a list: `what` it says, `acts` that can be done with it, each of which is heard with what it is about. */
 export function lineOf(what, acts = []) {
   const node = fromTemplate("order-line");
   part(node, "what").append(...what);
   part(node, "acts").append(...acts);
   part(node, "acts").hidden = acts.length === 0;
   asMade.set(node, node.cloneNode(true));
+  lines += 1;
+  part(node, "what").id = `line-${lines}`;
+  for (const act of acts) act.setAttribute("aria-describedby", `line-${lines}`);
   return node;
 }
 
+let lines = 0;
 const asMade = new WeakMap(); // how a line looked before anything in it was pressed
 
 export const note = (...content) => element("p", "muted", ...content);
@@ -80,15 +84,17 @@ export function replaceLines(list, lines) {
   const place = shown.findIndex((line) => line.contains(document.activeElement));
   const kept = lines.map((line) => shown.find((each) => asMade.get(each).isEqualNode(asMade.get(line))) ?? line);
   for (const line of shown) if (!kept.includes(line)) line.remove();
-  for (const [at, line] of kept.entries()) if (list.children[at] !== line) list.insertBefore(line, list.children[at] ?? null);
+  for (const [at, line] of kept.entries()) {
+    if (list.children[at] !== line) list.insertBefore(line, list.children[at] ?? null);
+  }
   if (place >= 0 && !list.contains(document.activeElement)) focusLine(list, place);
 }
 
 /** Brings the focus into the line at `place`, or into the last; into what labels the list if there is none. */
 export function focusLine(list, place) {
   const line = list.children[Math.min(place, list.children.length - 1)];
-  const target = line?.querySelector(".acts button:not(:disabled)") ?? line?.querySelector("button") ?? list.closest("dialog")?.querySelector("h2");
-  target?.focus();
+  const target = line?.querySelector(".acts button:not(:disabled)") ?? line?.querySelector("button");
+  (target ?? list.closest("dialog").querySelector("h2")).focus();
 }
 
 /** Buttons in a row, one of which is chosen; pressing another one only tells `onPick(value)`. */

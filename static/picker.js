@@ -5,7 +5,7 @@
  * picked by keys or tap holds the log still until it is let go. Knows no timeline: `eventOf(key)` gives what a row shows.
  */
 
-import { fromTemplate } from "./dom.js";
+import { fromTemplate, part } from "./dom.js";
 
 const TOOLS = { "+": "react", r: "reply", c: "copy", l: "link", p: "person", e: "edit", delete: "delete" };
 const WRITING = new Set(["reply", "edit"]); // one goes on in the field
@@ -82,6 +82,7 @@ export class Picker {
     const event = this.#eventOf(node.dataset.key);
     if (!event?.seq) return this.#tools.remove();
     for (const button of this.#tools.children) button.hidden = !this.#may(button.dataset.tool, event);
+    this.#tools.style.setProperty("--beside", `${part(node, "bubble").offsetWidth}px`);
     node.append(this.#tools);
   }
 

@@ -25,16 +25,19 @@ export class Raid {
 
   show({ isRaid, rules }) {
     this.#place.classList.toggle("on", isRaid);
-    setText(part(this.#place, "lead"), isRaid ? t("raid.on", { time: moment(rules.raid_until) }) : t("raid.lead"));
+    const lead = isRaid ? t("raid.on", { time: moment(rules.raid_until) }) : t("raid.lead");
+    setText(part(this.#place, "lead"), lead);
     const hadFocus = part(this.#place, "acts").contains(document.activeElement);
-    part(this.#place, "acts").replaceChildren(...(isRaid ? [this.#end()] : RAIDS_S.map((seconds) => this.#begin(seconds))));
-    if (hadFocus) part(this.#place, "acts").firstElementChild.focus();
+    const buttons = isRaid ? [this.#end()] : RAIDS_S.map((seconds) => this.#begin(seconds));
+    part(this.#place, "acts").replaceChildren(...buttons);
+    if (hadFocus) buttons[0].focus();
   }
 
   // Internal
 
   #begin(seconds) {
-    const node = button(span(seconds, "short"), () => this.#do(seconds, t("deed.raid", { span: span(seconds) })), "button grave");
+    const act = () => this.#do(seconds, t("deed.raid", { span: span(seconds) }));
+    const node = button(span(seconds, "short"), act, "button grave");
     node.ariaLabel = t("raid.begin", { span: span(seconds) });
     return node;
   }

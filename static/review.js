@@ -25,7 +25,7 @@ export class Review {
     this.#deeds = deeds;
     this.#onPerson = onPerson;
     byId("review-close").addEventListener("click", () => this.#dialog.close());
-    this.#list.addEventListener("keydown", (event) => this.#onKey(event));
+    this.#dialog.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
   // Actions
@@ -55,20 +55,32 @@ export class Review {
   // Lines that stay are left alone, and so is the focus in them.
   #take(held) {
     this.#held = held.filter(({ id }) => !this.#judged.has(id));
-    for (const line of [...this.#list.children]) if (!this.#find(line.dataset.held)) this.#remove(line);
+    for (const line of [...this.#list.children]) if (!this.#find(line.dataset.held)) this.#takeAway(line);
     const shown = new Set([...this.#list.children].map((line) => Number(line.dataset.held)));
     this.#list.append(...this.#held.filter(({ id }) => !shown.has(id)).map((each) => this.#line(each)));
     this.#count();
+  }
+
+  #heldAt(place) {
+    return this.#find(this.#list.children[place].dataset.held);
   }
 
   #find(id) {
     return this.#held.find((each) => each.id === Number(id));
   }
 
-  #remove(line) {
-    const place = line.contains(document.activeElement) ? this.#placeOfFocus : -1;
+  // Somebody else was faster: the key that was meant for this one must not hit the next.
+  #takeAway(line) {
+    if (line.contains(document.activeElement)) byId("review-title").focus();
     line.remove();
-    if (place >= 0) focusLine(this.#list, place);
+  }
+
+  #goOn(id) {
+    const line = [...this.#list.children].find((line) => Number(line.dataset.held) === id);
+    const place = [...this.#list.children].indexOf(line);
+    line.remove();
+    this.#count();
+    focusLine(this.#list, place);
   }
 
   #count() {
@@ -100,12 +112,12 @@ export class Review {
   // The next one is there at once: whoever reads a hundred of them does not wait for the server between two.
   async #judge({ id, by }, show) {
     this.#judged.add(id);
-    this.#remove([...this.#list.children].find((line) => Number(line.dataset.held) === id));
-    this.#count();
+    this.#goOn(id);
     const said = t(show ? "review.shown" : "review.refused", { name: by.name });
-    await this.#deeds.do({ type: "review", held: id, show }, { said, onRefused: (error) => this.#onRefused(error) });
+    const options = { said, onRefused: (error) => this.#onRefused(error) };
+    const isDone = await this.#deeds.do({ type: "review", held: id, show }, options);
     this.#judged.delete(id);
-    this.refresh();
+    if (!isDone) this.refresh();
   }
 
   // Somebody else may have been faster.
@@ -116,8 +128,9 @@ export class Review {
   #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const place = this.#placeOfFocus;
+    const verdict = KEYS[event.key.toLowerCase()];
     if (event.key in STEPS) focusLine(this.#list, Math.max(0, place + STEPS[event.key]));
-    else if (event.key.toLowerCase() in KEYS && !event.repeat) this.#judge(this.#find(this.#list.children[place].dataset.held), KEYS[event.key.toLowerCase()]);
+    else if (verdict !== undefined && place >= 0 && !event.repeat) this.#judge(this.#heldAt(place), verdict);
     else return;
     event.preventDefault();
   }

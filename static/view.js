@@ -286,11 +286,13 @@ export class View {
     return null;
   }
 
-  /** The key of the row that `node` is, or of the first message after it that stays; undefined for no row. */
+  /** The key of the row that `node` is or, if it goes, of the next message that stays. */
   #next(node, staying) {
-    let next = node;
-    while (next && !(staying.has(next.dataset.key) && (next === node || next.matches(".message")))) next = next.nextElementSibling;
-    return next?.dataset.key ?? node?.dataset.key;
+    for (let next = node; next; next = next.nextElementSibling) {
+      const isOne = next === node || next.matches(".message");
+      if (isOne && staying.has(next.dataset.key)) return next.dataset.key;
+    }
+    return node?.dataset.key;
   }
 
   // What stands above the first row may change its height, and so may that row: its end is what is being read, unless

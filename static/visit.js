@@ -389,6 +389,7 @@ export class Visit {
   }
 
   #onWaiting({ held }) {
+    if (held > this.#held) this.#announcer.note(t("order.menu_held", { n: held }));
     this.#held = held;
     this.keeper?.onWaiting(held);
   }

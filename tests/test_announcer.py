@@ -136,6 +136,22 @@ def test_what_nobody_could_hear_waits(ear: Ear) -> None:
     assert ear.wait(1) == [["2 new messages. The last one, Ann: two"]]
 
 
+def test_what_was_deleted_meanwhile_is_not_read_out(ear: Ear) -> None:
+    """Neither what was for me, nor the last of a burst; what is left of it is counted."""
+    ear.note("first")
+    ear.wait()
+    ear.page.evaluate("""() => {
+        const event = (name, text, isGone) => ({ by: { id: name, name }, text, isGone });
+        announcer.message(event("Bo", "kept"));
+        announcer.message(event("Bo", "also kept"));
+        announcer.message(event("Cy", "spam", true));
+        announcer.message(event("Cy", "@Me spam", true), true);
+    }""")
+    assert ear.wait(3000) == [["2 new messages. The last one, Bo: also kept"]]
+    ear.page.evaluate("() => announcer.message({ by: { id: 'Cy', name: 'Cy' }, text: 'spam', isGone: true })")
+    assert ear.wait(3000) in ([], [[]])
+
+
 def test_who_left_hears_nothing_more(ear: Ear) -> None:
     """Once its signal has aborted an announcer is silent, also about what was still to be said."""
     ear.message("Ann", "hello")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chat.assets import FOLDER, Assets, without_comments
+from chat.assets import FOLDER, Assets, stripped
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -43,19 +43,19 @@ def test_the_styles_are_one_sheet_with_the_ground_first(tmp_path: Path) -> None:
         (".js", "/* a */ f(); /* b */\n", "/* a */ f(); /* b */\n"),
         (".js", "f(); // a\n", "f(); // a\n"),
         (".js", 'f("/*");\n//\ng("*/");', 'f("/*");\n\ng("*/");'),
-        (".js", "a = b\n  / c / /* d */ 2;\n", "a = b\n  / c / /* d */ 2;\n"),
+        (".js", "a = b\n  / c / /* d */ 2;\n", "a = b\n/ c / /* d */ 2;\n"),
         (".css", "/* a */\np { color: red; } /* b */\n// no comment\n", "\np { color: red; } /* b */\n// no comment\n"),
         (".svg", "/* a */\n", "/* a */\n"),
     ],
 )
 def test_comments_are_not_sent(suffix: str, source: str, sent: str) -> None:
     """Only those that have their lines to themselves are left out, and all else stays in its line."""
-    assert without_comments(suffix, source.encode()).decode() == sent
+    assert stripped(suffix, source.encode()).decode() == sent
 
 
 TOKENS = re.compile(
     r"""(?P<comment>/\*.*?\*/|//[^\n]*)"""
-    r"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`"""
+    r"""|(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`)"""
     r"""|[=(,:!&|?{};\[\n]\s*/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/""",  # a pattern
     re.DOTALL,
 )
@@ -71,8 +71,14 @@ def test_what_is_not_sent_is_a_comment(path: Path) -> None:
         is_alone = token["comment"] and not (before + after).strip()
         return re.sub(r"[^\n]", "", token[0]) if is_alone else token[0]
 
-    lines = without_comments(".js", code.encode()).decode().splitlines()
-    assert lines == [line if line.strip() else "" for line in TOKENS.sub(blank, code).splitlines()]
+    lines = stripped(".js", code.encode()).decode().splitlines()
+    assert lines == [line.lstrip() for line in TOKENS.sub(blank, code).splitlines()]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.js")), ids=lambda path: path.name)
+def test_no_text_goes_over_several_lines(path: Path) -> None:
+    """Indentation is not sent, and so must not mean anything."""
+    assert not [token for token in TOKENS.finditer(path.read_text("utf-8")) if token["text"] and "\n" in token["text"]]
 
 
 def test_what_an_editor_leaves_is_not_served(tmp_path: Path) -> None:

@@ -352,7 +352,7 @@ class DownloadTest(ExportTestCase):
         """In letters that every system takes, and in its own for those that can."""
         self.assertEqual(
             attachment("caf\u00e9 1.html"),
-            "attachment; filename=\"chatroom-caf__1.html\"; filename*=UTF-8''chatroom-caf%C3%A9%201.html",
+            "attachment; filename=\"chatroom-caf--1.html\"; filename*=UTF-8''chatroom-caf%C3%A9%201.html",
         )
 
     @in_time

@@ -111,8 +111,8 @@ def enter(
     server: Doorman, adapter: Adapter | None = None, place: dict[str, str] | None = None, cookie: str = "", **how: Any
 ) -> Any:
     """Knock at a door."""
-    is_stuck = how.pop("is_stuck", False)
-    return Door(server.address, adapter or Adapter(), **how).enter("hall", place or {}, cookie, is_stuck=is_stuck)
+    door = {name: how.pop(name) for name in ("is_stuck", "source") if name in how}
+    return Door(server.address, adapter or Adapter(), **how).enter("hall", place or {}, cookie, **door)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,17 @@ def test_a_stuck_member_has_a_small_window() -> None:
             with closing(enter(server, is_stuck=is_stuck)[0]) as sock:
                 sizes.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
         assert sizes[1] <= 2 * handshake.STUCK_BUFFER_BYTES < sizes[0]
+
+
+def test_a_member_can_come_from_another_address_of_this_machine() -> None:
+    """And waits no more than others; where he cannot come from he is refused."""
+    with Doorman(welcome) as server:
+        sock, _ = enter(server, source="127.0.0.7")
+        with closing(sock):
+            assert server.inside[0].getpeername()[0] == "127.0.0.7"
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with pytest.raises(Refused):
+            enter(server, source="192.0.2.1")
 
 
 def test_the_server_is_asked_for_the_room_and_the_subprotocol() -> None:

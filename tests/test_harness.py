@@ -30,7 +30,7 @@ from loadtest.verdict import INVALID, WRONG_DELIVERIES
 from tests.fake_result import make_result
 from tests.forge import Forge
 from tests.harness import Ended, Harness, check, run
-from tests.support import ROOT, ServerProcess, eventually
+from tests.support import ROOT, Client, ServerProcess, eventually
 
 BAD_PLAN = 2
 FAULTS = ("missing", "doubled", "reordered", "changed", "stray", "garbage")
@@ -385,6 +385,44 @@ def all_came_back(ended: Ended, members: int) -> None:
     assert ended.counts(*resumed) == resumed
     assert (ended.times("resume").total, ended.times("resume").infinite) == (members, 0)
     assert 0 < ended.figures["storm_99_s"] < float("inf")
+
+
+def test_acts_in_the_room_are_no_faults(tmp_path: Path, chatroom: ServerProcess) -> None:
+    """An owner edits, deletes, reacts and rules, before, in and after a storm: whoever comes back is resumed whole."""
+    plan = {"scenario": "storm", "room": "acts", "members": 12, "senders": 2, "rate": 40, "duration": 3, "drain": 10}
+    with (
+        Client(chatroom.url, "acts") as owner,
+        Harness.against(chatroom.url, tmp_path, **{"adapter": "chatroom", **plan}) as harness,
+    ):
+        acts = {type for _ in range(4) for type in every_act(owner)}
+        ended = harness.ended()
+    assert acts == {"edit", "reactions", "rules", "act", "delete", "purge"}
+    assert ended.counts(*FAULTS, "refused", "dropped", "failed") == {**NONE, "refused": 0, "dropped": 0, "failed": 0}
+    all_came_back(ended, 10)
+
+
+def every_act(owner: Client) -> Iterator[str]:
+    """Let an owner do everything once, each while others speak, and edit their words into his; the events' types."""
+    stranger = "a" * 16
+    seq = owner.hear("ack", client_id=owner.say("words"))["seq"]
+    for kind, act in {
+        "edit": {"type": "edit", "message": seq, "text": words_of_another(owner)},
+        "reactions": {"type": "react", "message": seq, "kind": "\N{EYES}"},
+        "rules": {"type": "rules", "announcement": "welcome"},
+        "act": {"type": "mute", "person": stranger, "seconds": 60},
+        "delete": {"type": "delete", "message": seq},
+        "purge": {"type": "purge", "person": stranger},
+    }.items():
+        words_of_another(owner)
+        owner.send(**act)
+        yield owner.hear(kind)["type"]
+
+
+def words_of_another(owner: Client) -> str:
+    """What the next member of the harness says."""
+    while not (text := owner.hear("message")["text"]).startswith("~"):
+        pass
+    return str(text)
 
 
 def test_what_the_rate_limit_refuses_is_not_missing(tmp_path: Path) -> None:

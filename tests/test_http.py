@@ -210,6 +210,15 @@ class PagesTest(HttpTestCase):
                 self.assert_readable(answer, 404 if path == "/nothing" else 405)
 
     @in_time
+    async def test_an_error_hands_out_no_identity(self) -> None:
+        """A form of another site comes without its person's cookie: the answer must not give him another one."""
+        for path in ("/", "/rooms", "/door", "/admin", "/nothing", "/qr.svg"):
+            with self.subTest(path):
+                answer = await self.get(path, method="POST", body="a=b", headers={"Origin": "http://evil.example"})
+                self.assertIn(answer.code, (403, 404, 405))
+                self.assertNotIn("Set-Cookie", answer.headers)
+
+    @in_time
     async def test_a_page_request_for_the_socket_is_told_what_it_is(self) -> None:
         """A browser that opens /ws as a page, and a WebSocket of an old version, get a readable error."""
         page = await self.get("/ws")

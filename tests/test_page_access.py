@@ -212,7 +212,8 @@ def test_everything_is_done_by_keyboard(house: House) -> None:
     expect(page.locator("#people-search")).to_be_focused()
     press(page, "Escape")
     expect(page.locator("#people-toggle")).to_be_focused()
-    press(page, "Tab", "Tab")
+    expect(page.locator("#order-toggle")).to_be_visible()  # whoever opens a room keeps its order
+    press(page, "Tab", "Tab", "Tab")
     expect(page.locator("#menu-toggle")).to_be_focused()
     press(page, "Enter", "ArrowRight", "ArrowRight", "Escape")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -226,13 +227,14 @@ def test_everything_is_done_by_keyboard(house: House) -> None:
 def test_focus_goes_all_the_way_round_and_is_seen(house: House) -> None:
     """Tab leads in the order of reading through all there is to use, is seen everywhere, and gets out again."""
     page = house.enter("Ann")
+    expect(page.locator("#order-toggle")).to_be_visible()
     page.locator("#rooms-toggle").focus()
     order = []
     while "text" not in order:
         press(page, "Tab")
         assert is_focus_seen(page), focused(page).evaluate("(node) => node.outerHTML")
         order.append(focused(page).get_attribute("id"))
-    assert order == ["share", "people-toggle", "me", "menu-toggle", "log", "text"]
+    assert order == ["share", "people-toggle", "me", "order-toggle", "menu-toggle", "log", "text"]
     for _ in range(10):
         press(page, "Tab")
         if page.evaluate("() => document.activeElement === document.body"):
@@ -300,6 +302,7 @@ def test_enlarged_nothing_is_lost(house: House, width: int, height: int) -> None
 
 def test_large_type_breaks_nothing(house: House) -> None:
     """Type half as large again, set in a phone's browser: nothing scrolls sideways, and all is there to be used."""
+    fill_room(house.url, house.room, 1)
     page = house.enter("Ann", viewport=PHONE)
     page.evaluate("() => { document.documentElement.style.fontSize = '150%'; }")
     for id in ("text", "rooms-toggle", "share", "people-toggle", "menu-toggle"):

@@ -367,7 +367,7 @@ def test_a_real_crowd_is_counted_listed_and_found(house: House) -> None:
 
 def test_picking_somebody_mentions_him(house: House) -> None:
     """On a phone one takes somebody from the list and goes on writing to him; who has left is not in it any more."""
-    ann, bo = house.enter("Ann", viewport=PHONE), house.enter("Bo")
+    bo, ann = house.enter("Bo"), house.enter("Ann", viewport=PHONE)
     expect(present(ann)).to_have_text("2")
     ann.get_by_label("Your message").fill("Hello ")
     ann.locator("#people-toggle").click()

@@ -255,11 +255,8 @@ class Long(RequestHandler):
 
 
 @contextlib.asynccontextmanager
-async def asked(
-    pieces: int, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[BoundedHTTPServer, asyncio.StreamReader]]:
-    """A server that gives an answer half a second, and a client that has asked it and not read yet."""
-    monkeypatch.setattr(starting, "RESPONSE_S", 0.5)
+async def asked(pieces: int) -> AsyncIterator[tuple[BoundedHTTPServer, asyncio.StreamReader]]:
+    """A server, and a client that has asked it for a long answer and not read any of it yet."""
     with listening(0, "127.0.0.1") as listeners, socket.socket() as client:
         server = BoundedHTTPServer(Application([("/([0-9]+)", Long)]))
         server.add_sockets(listeners)
@@ -267,66 +264,71 @@ async def asked(
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, listeners[0].getsockname())
         reader, writer = await asyncio.open_connection(sock=client, limit=65536)
-        writer.write(f"GET /{pieces} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        yield server, reader
-        writer.close()
-        server.stop()
-        await server.close_all_connections()
+        try:
+            writer.write(f"GET /{pieces} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            yield server, reader
+        finally:
+            writer.transport.abort()
+            server.stop()
+            await server.close_all_connections()
 
 
-async def read(reader: asyncio.StreamReader, pace_s: float) -> int:
-    """Take an answer in at most so many bytes a time, and return how many they were."""
-    count = 0
-    with contextlib.suppress(ConnectionError):
-        while piece := await reader.read(262144):
-            count += len(piece)
-            await asyncio.sleep(pace_s)
+@pytest.fixture
+def half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within which some of an answer has to be taken."""
+    monkeypatch.setattr(starting, "RESPONSE_S", 0.5)
+    monkeypatch.setattr(starting, "RESPONSE_BYTES", 65536)
+
+
+async def read_slowly(reader: asyncio.StreamReader, seconds: float, byte_count: int = 65536) -> int:
+    """Take so many bytes every hundredth of a second; returns how many it was in all."""
+    count, end_s = 0, asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end_s and not reader.at_eof():
+        count += len(await reader.read(byte_count))
+        await asyncio.sleep(0.01)
     return count
 
 
-def test_an_answer_that_is_taken_slowly_is_given_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("half_a_second")
+def test_an_answer_that_is_taken_slowly_is_given_to_its_end() -> None:
     """However long it takes in all, as long as it moves on."""
 
     async def slowly() -> int:
-        async with asked(200, monkeypatch) as (server, reader):
-            began_s = asyncio.get_running_loop().time()
-            count = await asyncio.wait_for(read(reader, 0.01), DEADLINE_S)
-            assert asyncio.get_running_loop().time() - began_s > 2 * starting.RESPONSE_S
-            assert len(server._deadlines) <= 1
-            return count
+        async with asked(1000) as (server, reader):
+            count = await read_slowly(reader, 5 * starting.RESPONSE_S)
+            assert len(server._deadlines) == 1
+            return count + len(await asyncio.wait_for(reader.read(), DEADLINE_S))
 
-    assert asyncio.run(slowly()) > 200 * len(Long.PIECE)
+    assert asyncio.run(slowly()) > 1000 * len(Long.PIECE)
 
 
-@pytest.mark.parametrize("pace_s", [0.0, 0.1])
-def test_an_answer_that_is_not_taken_is_broken_off(monkeypatch: pytest.MonkeyPatch, pace_s: float) -> None:
-    """Not at all, or by so few bytes that it would take for ever: the connection is free again."""
-    monkeypatch.setattr(starting, "RESPONSE_BYTES", 64 * 1024 * 1024)
-
-    async def hardly() -> None:
-        async with asked(2000, monkeypatch) as (server, reader):
-            reading = asyncio.ensure_future(read(reader, pace_s)) if pace_s else None
-            await until(lambda: server._connections)
-            await until(lambda: not server._connections)
-            if reading is not None:
-                assert await reading < 2000 * len(Long.PIECE)
-
-    asyncio.run(hardly())
-
-
-def test_an_answer_that_is_not_taken_any_more_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However well it began."""
+@pytest.mark.usefixtures("half_a_second")
+@pytest.mark.parametrize("seconds", [0.0, 1.25])
+def test_an_answer_that_is_not_taken_any_more_is_broken_off(seconds: float) -> None:
+    """However well it began: the connection is free again."""
 
     async def ever_less() -> None:
-        async with asked(2000, monkeypatch) as (server, reader):
-            end_s = asyncio.get_running_loop().time() + 2.5 * starting.RESPONSE_S
-            while asyncio.get_running_loop().time() < end_s:
-                await reader.readexactly(65536)
-                await asyncio.sleep(0.01)
-            assert server._connections
+        async with asked(10_000) as (server, reader):
+            await read_slowly(reader, seconds)
+            await until(lambda: server._connections)
             await until(lambda: not server._connections)
 
     asyncio.run(ever_less())
+
+
+@pytest.mark.usefixtures("half_a_second")
+def test_an_answer_that_would_take_for_ever_is_broken_off() -> None:
+    """A byte now and then does not keep a connection."""
+
+    async def drop_by_drop() -> None:
+        async with asked(10_000) as (server, reader):
+            await until(lambda: server._connections)
+            drops = asyncio.ensure_future(read_slowly(reader, DEADLINE_S, 100))
+            await until(lambda: not server._connections)
+            assert not drops.done()
+            drops.cancel()
+
+    asyncio.run(drop_by_drop())
 
 
 # Open files
