@@ -383,15 +383,17 @@ class MessagesApi(Asked):
         await self._answer(room, before, after, limit or 50)
 
     async def _answer(self, room: str, before: int | None, after: int | None, limit: int) -> None:
+        head = await self.event_log.head(room)
         found: Slice
         if after is not None:
             found = await self.event_log.after(room, after, limit)
         else:
             found = await self.event_log.before(room, before, limit)
+        # Nothing is waited for between the reading and the answer: what is removed meanwhile would go out all the same.
         body = {
             "room": room,
             "epoch": self.event_log.epoch,
-            "head": await self.event_log.head(room),
+            "head": max(head, found.events[-1].seq) if found.events else head,
             "events": [msgspec.Raw(event.body) for event in found.events],
             "more": found.more_before if after is None else found.more_after,
         }

@@ -134,6 +134,7 @@ class Room:
         self._opening: Opening | None = None
         self._loading: asyncio.Future[None] | None = None
         self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
+        self._rewritings = 0  # commits that rewrote something
         self._entering = 0
         self._early: list[tuple[list[Event], dict[int, bytes]]] = []  # committed while the room was loading
         self._last_seq = 0  # of what is to be said; shown_seq once it is
@@ -314,10 +315,14 @@ class Room:
 
     async def _stored_after(self, seq: int) -> list[tuple[int, bytes]]:
         """Read what follows `seq`, once for all who ask meanwhile: after an outage many come from one place."""
-        if seq not in self._readings:
-            self._readings[seq] = asyncio.ensure_future(self._read_after(seq))
-            self._readings[seq].add_done_callback(lambda _: self._readings.pop(seq))
-        frames = await asyncio.shield(self._readings[seq])
+        while True:
+            rewritings = self._rewritings
+            if seq not in self._readings:
+                self._readings[seq] = asyncio.ensure_future(self._read_after(seq))
+                self._readings[seq].add_done_callback(lambda _: self._readings.pop(seq))
+            frames = await asyncio.shield(self._readings[seq])
+            if rewritings == self._rewritings:  # else it may have what was removed since
+                break
         # The log may be ahead of what the room has shown: that comes with a flush.
         return [(number, frame) for number, frame in frames if number <= self.shown_seq]
 
@@ -355,6 +360,7 @@ class Room:
 
     def _rewrite(self, changed: dict[int, bytes]) -> None:
         """Let nobody hear any more what was removed or edited: not who comes next, and not what is yet to be said."""
+        self._rewritings += 1
         for place, (seq, frame) in enumerate(self._recent):
             if seq in changed:
                 self._recent[place] = seq, text_frame(changed[seq])

@@ -102,10 +102,6 @@ export class Card {
     return this.#load();
   }
 
-  close() {
-    this.#dialog.close();
-  }
-
   /** Something was done, here or elsewhere. */
   refresh() {
     if (this.#dialog.open) this.#load();
@@ -262,7 +258,6 @@ export class Card {
   }
 
   #jump(seq) {
-    if (this.#dialog.matches(":modal")) this.#dialog.close();
     for (const dialog of document.querySelectorAll("dialog:modal")) dialog.close();
     this.#page.visit.goTo(seq);
   }

@@ -63,7 +63,7 @@ chat.room.Room.put_out = be_slow_and_tell_nothing
 def test_a_chat_room_that_breaks_its_promises_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One that lets newcomers speak, keeps what was purged for who comes next, says nothing of a ban, and is held by it."""
+    """It lets newcomers speak, keeps what was purged for who comes next, tells nobody of his ban, and is held by it."""
     honest = raid.chatroom
     monkeypatch.setattr(
         raid, "chatroom", lambda folder, cores, before="", *options: honest(folder, cores, before + LIES, *options)
