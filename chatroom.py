@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import random
-import signal
 import sys
 import time
 from collections import Counter as Tally
@@ -27,7 +26,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError
 from tornado.websocket import WebSocketClosedError
 
-from chat import commands, desk, doors, export, http, identity, keeping, protocol, starting, tokens
+from chat import commands, desk, doors, export, http, identity, protocol, serving, starting, tokens
 from chat.assets import Assets
 from chat.eventlog import EventLog, LogRefused, Slice
 from chat.eventlog.sqlite import SqliteLog
@@ -37,20 +36,18 @@ from chat.order import Barred
 from chat.protocol import CloseCode, ProtocolError
 from chat.room import Past, Room
 from chat.settings import BadOption, Settings, check_settings, origins, read_settings
-from chat.websocket import FramesHandler, sweep
+from chat.websocket import FramesHandler
 
 log = logging.getLogger("chatroom")
 # Tornado warns of each forged cookie and malformed request: faults of peers, who could fill the log with them.
 logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
 
 HANDSHAKE_S = 10  # for the request of a handshake, and the longest an idle page connection is kept
-PING_S = 20
 ASKS_PER_S, ASKS_BURST = 5.0, 20.0  # history, people and renames of one person
 SAYS_IN_FLIGHT = 64  # of one socket; then it is not read
 STRIKES, STRIKES_S = 20, 10.0  # bad frames that close a socket
 TYPING_S = 3.0
 PUT_OUT_S = 0.5  # to answer the close frame
-WELCOME_BACK_PER_S = 500  # how fast members are asked to return: half of what one core can greet
 
 _members = Gauge("chatroom_members", "Open sockets")
 _rooms = Gauge("chatroom_rooms", "Rooms with anybody in them")
@@ -150,7 +147,9 @@ class ChatSocket(FramesHandler, http.Answer):
             async with self.hosted(self._asked_room) as room:
                 room.acts.check_entry(self)
         except Barred as barred:
-            _refused_handshakes.labels(barred.code).inc()
+            # Whatever keeps somebody out of a closed room is counted as one: /metrics is for everybody.
+            reason = "closed" if identity.is_closed(self._asked_room) else barred.code
+            _refused_handshakes.labels(reason).inc()
             raise await doors.refusal(self, self._asked_room, barred) from None
 
     @classmethod
@@ -336,14 +335,14 @@ class ChatSocket(FramesHandler, http.Answer):
         try:
             stored = self._member_room.acts.react(self, react)
         except ProtocolError as error:
-            self._refuse(ProtocolError(error.code, error.sentence, ref=react.ref, retry_after=error.retry_after))
+            self._refuse(error.to(react.ref))
             return
         stored.add_done_callback(partial(self._reacted, react.ref))
 
     def _reacted(self, ref: "protocol.Ref | msgspec.UnsetType", stored: "asyncio.Future[int]") -> None:
         error = stored.exception()
         if isinstance(error, ProtocolError):
-            self._refuse(ProtocolError(error.code, error.sentence, ref=ref))
+            self._refuse(error.to(ref))
         else:
             self.post(protocol.encode(protocol.Done(ref, stored.result() or msgspec.UNSET)))
 
@@ -351,7 +350,7 @@ class ChatSocket(FramesHandler, http.Answer):
         try:
             answer = await asked
         except ProtocolError as error:
-            self._refuse(ProtocolError(error.code, error.sentence, ref=ref, retry_after=error.retry_after))
+            self._refuse(error.to(ref))
         else:
             self.post(protocol.encode(answer))
 
@@ -489,7 +488,6 @@ class ChatApplication(Application):
 
     def __init__(self, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> None:
         self.socket_class = ChatSocket.for_server(settings, event_log, secret, most_members)
-        self.keep = (settings.keep_days, settings.keep_events)
         self.event_log = event_log
         super().__init__(
             _routes(self.socket_class),
@@ -505,60 +503,6 @@ class ChatApplication(Application):
             admission=partial(doors.check_admission, self.socket_class),
             log_function=http.log_request,
         )
-
-    async def look_after(self) -> None:
-        """Ping everybody and forget full buckets, for as long as the server runs."""
-        while True:
-            await asyncio.sleep(PING_S)
-            await sweep(self.socket_class.sockets)
-            for limit in (self.socket_class.says, self.socket_class.asks, self.socket_class.typings):
-                limit.forget_full(time.monotonic())
-
-    async def keep_tidy(self) -> None:
-        """Let go of what is too old to be kept, for as long as the server runs."""
-        while True:
-            looking = asyncio.ensure_future(keeping.keep(self.event_log, self._rules_here, *self.keep))
-            try:
-                await asyncio.wait([looking])
-            finally:
-                looking.cancel()
-            if error := looking.exception():  # a disk that fails now may not in a minute
-                log.error("what is too old could not be removed: %s", error)
-            await asyncio.sleep(keeping.KEEP_EVERY_S)
-
-    def _rules_here(self, room: str) -> protocol.Rules | None:
-        here = self.socket_class.rooms.get(room)
-        return here.acts.order.rules if here and here.is_loaded else None
-
-    async def drain(self, grace_s: float) -> None:
-        """Store and show what was taken, ask everybody to come back, and drop who has not closed in time."""
-        sockets = self.socket_class
-        sockets.is_draining = True
-        with contextlib.suppress(TimeoutError):  # a disk that hangs must not keep people waiting for their `bye`
-            await asyncio.wait_for(self._settle(), grace_s / 2)
-        self._say_goodbye()
-        with contextlib.suppress(TimeoutError):
-            if sockets.sockets:
-                await asyncio.wait_for(sockets.all_gone.wait(), grace_s / 4)
-        for member in list(sockets.sockets):
-            member.abort()
-
-    async def _settle(self) -> None:
-        await self.event_log.settled()
-        for room in list(self.socket_class.rooms.values()):
-            await room.said()
-
-    def _say_goodbye(self) -> None:
-        """`bye` and 1001 to all, each told to come back a little later than the other."""
-        members = list(self.socket_class.sockets)
-        spread_s = 1 + len(members) / WELCOME_BACK_PER_S
-        for place, member in enumerate(members):
-            if member.is_in and not member.is_plain:  # the others' first frame must be `welcome`
-                retry_after_s = 0.2 + spread_s * (place + random.random()) / len(members)
-                member.post(protocol.encode(protocol.Bye(round(retry_after_s, 4))))
-        self.socket_class.post_all()
-        for member in members:
-            member.close(CloseCode.GOING_AWAY, "the server is going down")
 
 
 def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
@@ -600,36 +544,19 @@ async def serve(settings: Settings) -> None:
     )
     server.has_room = lambda plain: plain + len(app.socket_class.sockets) < starting.files_for_connections()
     server.add_sockets(listeners)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _stop_or_leave, stop)
-    caring = [asyncio.create_task(app.look_after()), asyncio.create_task(app.keep_tidy())]
     print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
-    log.info("started with room for %d members", app.socket_class.most_members)
-    await stop.wait()
-    for task in caring:
-        task.cancel()
-    log.info("stopping: %d members are asked to come back", len(app.socket_class.sockets))
+    sockets = app.socket_class
+    log.info("started with room for %d members", sockets.most_members)
+    await serving.until_stopped([serving.look_after(sockets), serving.keep_tidy(sockets, settings)])
+    log.info("stopping: %d members are asked to come back", len(sockets.sockets))
     try:
         async with asyncio.timeout(settings.shutdown_grace_s):
-            await app.drain(settings.shutdown_grace_s)
+            await serving.drain(sockets, settings.shutdown_grace_s)
             server.stop()  # only now: until here newcomers were told to come back later
             await app.event_log.close()
     except TimeoutError:
-        _leave("not stopped within shutdown_grace_s")
+        serving.leave("not stopped within shutdown_grace_s")
     log.info("stopped")
-
-
-def _stop_or_leave(stop: asyncio.Event) -> None:
-    if stop.is_set():
-        _leave("asked twice to stop")
-    stop.set()
-
-
-def _leave(why: str) -> None:
-    """Leave at once, as kill -9 would: what was shown is stored, so that nothing is lost by it."""
-    log.error("leaving at once: %s", why)
-    os._exit(1)  # sys.exit would wait for a thread that may hang in the disk
 
 
 def main() -> None:

@@ -71,6 +71,10 @@ class ProtocolError(Exception):
         self.ref = ref
         self.retry_after = retry_after
 
+    def to(self, ref: "Ref | UnsetType") -> "ProtocolError":
+        """The same refusal for one of several who share it."""
+        return ProtocolError(self.code, self.sentence, ref=ref, retry_after=self.retry_after)
+
     def frame(self) -> bytes:
         """The `error` frame that tells the sender."""
         return encode(Error(self.code, self.sentence, self.client_id, self.ref, self.retry_after))

@@ -26,6 +26,7 @@ function keyOf(act, until, detail) {
   if (!KNOWN.has(act)) return "other";
   if (act === "ban" && isForGood(until)) return "ban_for_good";
   if (act === "role") return `role_${detail || "none"}`;
+  if (act === "password") return detail === "set" ? "password" : "password_off";
   if (act === "review") return detail === "show" ? "review_show" : "review_refuse";
   return act;
 }

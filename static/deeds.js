@@ -68,8 +68,8 @@ export class Deeds {
     this.#note.addEventListener("pointerleave", () => this.#expire());
     this.#note.addEventListener("focusin", ({ relatedTarget }) => this.#onFocus(relatedTarget));
     this.#note.addEventListener("focusout", () => this.#expire());
-    // A dialog's close event does not bubble.
-    document.addEventListener("close", () => this.#settle(), { capture: true });
+    // What dialogs tell of themselves does not bubble; older browsers do not tell that one opened.
+    for (const type of ["close", "toggle"]) document.addEventListener(type, () => this.#settle(), { capture: true });
   }
 
   // Actions

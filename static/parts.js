@@ -33,7 +33,7 @@ export function armedButton(text, onClick) {
   };
   const arm = () => {
     node.dataset.armed = "yes";
-    setText(node, t("sure.again"));
+    setText(node, t("sure.again", { act: text }));
     setTimeout(disarm, ARMED_MS);
   };
   node.addEventListener("blur", disarm);

@@ -25,6 +25,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import AsyncHTTPTestCase, gen_test
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from chat import serving
 from chat.eventlog.sqlite import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from chat.protocol import Message, Person, encode
 from chatroom import HANDSHAKE_S, Settings, make_app
@@ -259,7 +260,7 @@ class ChatTestCase(AsyncHTTPTestCase):
 
     async def drain(self, grace_s: float = 4 * DEADLINE_S) -> None:
         """What SIGTERM does to the members."""
-        await self.app.drain(grace_s)
+        await serving.drain(self.app.socket_class, grace_s)
 
     @property
     def origin(self) -> str:

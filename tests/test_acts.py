@@ -10,6 +10,7 @@ from typing import Any
 
 from tornado.testing import ExpectLog
 
+from chat import serving
 from chat.protocol import MAX_INTEGER
 from tests.house import ChatTestCase, Member, SocketClosed, in_time, settings, until
 
@@ -373,7 +374,7 @@ class KeepingTest(ActsTestCase):
         ann, _ = await self.pair()
         for number in range(20):
             await self.say(ann, f"word {number}")
-        keeping = asyncio.ensure_future(self.app.keep_tidy())
+        keeping = asyncio.ensure_future(serving.keep_tidy(self.app.socket_class, self.app.socket_class.config))
         trim = await ann.hears("trim")
         keeping.cancel()
         answer = json.loads((await self.get("/api/rooms/default/messages")).body)

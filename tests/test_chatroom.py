@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from tornado.testing import ExpectLog
 
+from chat import serving
 from chat.websocket import sweep
 from chatroom import Settings, make_app
 from tests.house import (
@@ -853,7 +854,7 @@ class LookingAfterTest(ChatTestCase):
         ann.say("x")
         await ann.hears("ack")
         self.assertTrue(self.app.socket_class.says._full_at_s)
-        with mock.patch("chatroom.PING_S", 0.01):
-            caring = asyncio.ensure_future(self.app.look_after())
+        with mock.patch("chat.serving.PING_S", 0.01):
+            caring = asyncio.ensure_future(serving.look_after(self.app.socket_class))
             await until(lambda: not self.app.socket_class.says._full_at_s)
         caring.cancel()

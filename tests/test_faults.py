@@ -358,7 +358,7 @@ def say_and_be_heard(client: Client) -> None:
 def test_a_running_server_looks_for_the_dead(tmp_path: Path) -> None:
     """One whose pongs do not come is dropped by itself, one who is heard is not."""
     with (
-        ServerProcess(tmp_path / "chatroom.db", before="chatroom.PING_S = 1") as server,
+        ServerProcess(tmp_path / "chatroom.db", before="chatroom.serving.PING_S = 1") as server,
         who_stops_reading(server) as silent,
         Client(server.url) as ann,
     ):

@@ -246,6 +246,8 @@ def test_every_record_is_a_sentence(modules: Page) -> None:
             "act": "rules", "by": by, "detail": "slow_s=30 read_only=true other=1",
         },
         "Ann refused a message of Bo that waited.": {"act": "review", "by": by, "whom": whom, "detail": "refuse"},
+        "Ann set the password.": {"act": "password", "by": by, "detail": "set"},
+        "Ann took the password away.": {"act": "password", "by": by, "detail": "taken away"},
         "Ann: teleport": {"act": "teleport", "by": by},
     }  # fmt: skip
     assert run(modules, sentence, list(told.values())) == list(told)
@@ -280,7 +282,7 @@ def test_a_mute_may_have_any_length(desk: Desk) -> None:
 def test_an_address_is_banned_with_an_end_only(desk: Desk) -> None:
     """How many are on it is said; for good is out of reach as long as the address is meant."""
     card = desk.open_card()
-    card.get_by_label("His address, too: 3 people are on it now").check()
+    card.get_by_label("Their address, too: 3 people are on it now").check()
     expect(desk.button("For good", card)).to_be_disabled()
     desk.button("1 day", card).last.click()
     assert desk.acts(1)[0] == {
@@ -292,7 +294,7 @@ def test_an_address_is_not_known_of_who_is_away(desk: Desk) -> None:
     """Whoever is not here cannot be put out, and his address cannot be banned."""
     desk.run("room.person = { ...room.person, here: false, from_address: 0 }")
     card = desk.open_card()
-    expect(card.get_by_label("His address, too: only while he is here")).to_be_disabled()
+    expect(card.get_by_label("Their address, too: only while they are here")).to_be_disabled()
     expect(desk.button("Put out", card)).to_be_disabled()
 
 
@@ -300,7 +302,7 @@ def test_an_address_is_not_known_of_who_is_away(desk: Desk) -> None:
 def test_what_cannot_be_undone_is_asked_once(desk: Desk, press_what: str) -> None:
     """Removing all that somebody said, alone or with a ban, happens after a clear question, and never before."""
     card = desk.open_card()
-    card.get_by_label("Remove all he said").check()
+    card.get_by_label("Remove everything they said").check()
     desk.button(press_what, card).click()
     question = desk.page.get_by_role("alertdialog", name="Remove all that \u2068Bo\u2069 said?")
     expect(desk.button("No, keep it", question)).to_be_focused()
@@ -323,7 +325,7 @@ def test_one_message_is_removed_by_two_presses(desk: Desk) -> None:
     desk.page.keyboard.press("Shift+Tab")
     expect(desk.button("Remove", newest)).to_be_visible()
     desk.button("Remove", newest).click()
-    desk.button("Really?", newest).click()
+    desk.button("\u2068Remove\u2069? Press once more", newest).click()
     assert desk.acts(1)[0] == {"type": "delete", "message": 90, "reason": ""}
 
 
@@ -488,7 +490,7 @@ def test_who_is_kept_quiet_is_listed_and_let_go(desk: Desk) -> None:
     order = desk.open_order("People")
     lines = order.locator("#standing-restraints li")
     expect(lines).to_have_count(2)
-    expect(lines.last).to_contain_text("His address, too.")
+    expect(lines.last).to_contain_text("Their address, too.")
     desk.button("Lift", lines.first).click()
     assert desk.acts(1)[0] == {"type": "mute", "person": BO, "seconds": 0}
     lines.first.get_by_role("button", name="Bo").click()
@@ -514,7 +516,7 @@ def test_an_invitation_is_shown_once(desk: Desk) -> None:
     expect(lines.last).to_contain_text("Over")
     desk.button("Revoke", lines.first).click()
     desk.button("Put out who came by it", lines.first).click()
-    desk.button("Really?", lines.first).click()
+    desk.button("\u2068Put out who came by it\u2069? Press once more", lines.first).click()
     assert [(act["invite"], act["put_out"]) for act in desk.acts(3)[1:]] == [("open", False), ("open", True)]
 
 
@@ -571,8 +573,8 @@ def test_a_raid_is_one_press_away(desk: Desk) -> None:
     """From the bar: two presses protect the room, which the menu and the dialog show, and one ends it."""
     desk.page.locator("#order-toggle").click()
     menu = desk.page.locator("#order-menu")
-    desk.button("Protect the room for \u206830 minutes\u2069", menu).click()
-    expect(menu).to_contain_text("Until")
+    desk.button("Raid protection for \u206830 minutes\u2069", menu).click()
+    expect(menu).to_contain_text("It is on until")
     expect(desk.page.locator("#order-toggle")).to_have_class("button quiet icon-only order-toggle alarmed")
     desk.button("End it now", menu).click()
     assert [act["seconds"] for act in desk.acts(2)] == [1800, 0]
@@ -783,7 +785,7 @@ def test_what_somebody_said_goes_from_every_page(house: House) -> None:
         expect(card.locator("#card-messages li")).to_have_count(3)
         one = card.locator("#card-messages li").first
         one.get_by_role("button", name="Remove").click()
-        one.get_by_role("button", name="Really?").click()
+        one.get_by_role("button", name="Press once more").click()
         expect(texts(cy)).to_have_text(["spam 0", "spam 1", "hello"])
         card.get_by_role("button", name="Remove all messages").click()
         ann.locator("#sure-yes").click()
@@ -880,7 +882,7 @@ def test_a_raid_is_declared_and_ended(house: House) -> None:
     ann = keeper(house)
     with Client(house.url, house.room, name="Bo") as bo:
         ann.locator("#order-toggle").click()
-        ann.locator("#order-menu").get_by_role("button", name="Protect the room for \u206810 minutes\u2069").click()
+        ann.locator("#order-menu").get_by_role("button", name="Raid protection for \u206810 minutes\u2069").click()
         assert bo.hear("rules")["rules"]["raid_until"] > 0
         ann.locator("#order-menu").get_by_role("button", name="End it now").click()
         assert "raid_until" not in bo.hear("rules")["rules"]

@@ -1,0 +1,131 @@
+"""How a server lives: it looks after its members and its log, and goes down without losing anything.
+
+Knows the sockets of one server as a class with a registry. Invariant: a stopping server first stores and shows what it
+took, then tells everybody when to come back, and only then closes; whatever hangs, it ends in time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol
+
+from chat import keeping
+from chat.eventlog import EventLog
+from chat.limits import RateLimit
+from chat.protocol import Bye, CloseCode, Rules, encode
+from chat.room import Room
+from chat.settings import Settings
+from chat.websocket import sweep
+
+log = logging.getLogger("chatroom")
+
+PING_S = 20
+WELCOME_BACK_PER_S = 500  # how fast members are asked to return: half of what one core can greet
+
+
+class Sockets(Protocol):
+    """A socket of a server, whose class keeps what the server's sockets share."""
+
+    rooms: ClassVar[dict[str, Room]]
+    sockets: ClassVar[set[Any]]
+    event_log: ClassVar[EventLog]
+    says: ClassVar[RateLimit]
+    asks: ClassVar[RateLimit]
+    typings: ClassVar[RateLimit]
+    is_draining: ClassVar[bool]
+    all_gone: ClassVar[asyncio.Event]
+
+    @classmethod
+    def post_all(cls) -> None: ...
+
+
+async def look_after(server: type[Sockets]) -> None:
+    """Ping everybody and forget full buckets, for as long as the server runs."""
+    while True:
+        await asyncio.sleep(PING_S)
+        await sweep(server.sockets)
+        for limit in (server.says, server.asks, server.typings):
+            limit.forget_full(time.monotonic())
+
+
+async def keep_tidy(server: type[Sockets], settings: Settings) -> None:
+    """Let go of what is too old to be kept, for as long as the server runs."""
+
+    def rules_here(room: str) -> Rules | None:
+        here = server.rooms.get(room)
+        return here.acts.order.rules if here and here.is_loaded else None
+
+    while True:
+        looking = asyncio.ensure_future(
+            keeping.keep(server.event_log, rules_here, settings.keep_days, settings.keep_events)
+        )
+        try:
+            await asyncio.wait([looking])
+        finally:
+            looking.cancel()
+        if error := looking.exception():  # a disk that fails now may not in a minute
+            log.error("what is too old could not be removed: %s", error)
+        await asyncio.sleep(keeping.KEEP_EVERY_S)
+
+
+async def drain(server: type[Sockets], grace_s: float) -> None:
+    """Store and show what was taken, ask everybody to come back, and drop who has not closed in time."""
+    server.is_draining = True
+    with contextlib.suppress(TimeoutError):  # a disk that hangs must not keep people waiting for their `bye`
+        await asyncio.wait_for(_settle(server), grace_s / 2)
+    _say_goodbye(server)
+    with contextlib.suppress(TimeoutError):
+        if server.sockets:
+            await asyncio.wait_for(server.all_gone.wait(), grace_s / 4)
+    for member in list(server.sockets):
+        member.abort()
+
+
+async def _settle(server: type[Sockets]) -> None:
+    await server.event_log.settled()
+    for room in list(server.rooms.values()):
+        await room.said()
+
+
+def _say_goodbye(server: type[Sockets]) -> None:
+    """`bye` and 1001 to all, each told to come back a little later than the other."""
+    members = list(server.sockets)
+    spread_s = 1 + len(members) / WELCOME_BACK_PER_S
+    for place, member in enumerate(members):
+        if member.is_in and not member.is_plain:  # the others' first frame must be `welcome`
+            retry_after_s = 0.2 + spread_s * (place + random.random()) / len(members)
+            member.post(encode(Bye(round(retry_after_s, 4))))
+    server.post_all()
+    for member in members:
+        member.close(CloseCode.GOING_AWAY, "the server is going down")
+
+
+# Until a signal
+
+
+async def until_stopped(caring: Iterable[Any]) -> None:
+    """Let these coroutines run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop_or_leave, stop)
+    tasks = [asyncio.create_task(each) for each in caring]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+
+
+def _stop_or_leave(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        leave("asked twice to stop")
+    stop.set()
+
+
+def leave(why: str) -> None:
+    """Leave at once, as kill -9 would: what was shown is stored, so that nothing is lost by it."""
+    log.error("leaving at once: %s", why)
+    os._exit(1)  # sys.exit would wait for a thread that may hang in the disk
