@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType, structs
 
+from chat.decisions import Actor, Decision, Moment, PutOut, Target, admit, decide
 from chat.eventlog import Change, Done, Draft, Entries, EventLog, Reacting, Refusing
 from chat.identity import is_closed
-from chat.order import RANKS, Actor, Barred, Decision, Order, PutOut, Standing
+from chat.order import RAID_INSIDERS, RANKS, Barred, Order, Standing
 from chat.presence import People
 from chat.protocol import (
     Ack,
@@ -133,7 +134,7 @@ class Acts:
 
     async def admit(self, person: Person, how: str) -> None:
         """Let somebody into a closed room, or make him an owner: by an invitation's id, or "password"."""
-        await self._enact(self.order.admit(person, how, _now_ms()), person.id)
+        await self._enact(admit(self.order, person, how, _now_ms()), person.id)
 
     async def found(self, person: Person) -> None:
         """Make this a closed room, owned by `person`."""
@@ -211,14 +212,15 @@ class Acts:
         self._decide(member, frame)
 
     def _decide(self, member: Member, frame: AnyAct, present: Iterable[str] | None = None) -> Decision:
-        actor = Actor(self._whom(member.person_id), self.role_of(member))
-        whom = self._whom(frame.person) if isinstance(frame, GiveRole | Mute | Ban | Kick | Purge) else None
-        address = ""
-        if type(frame) is Ban and frame.address and frame.seconds != 0:
-            address = min(self._host.addresses_of(frame.person), default="")
-        present = self._host.people.ids() if present is None else present
-        is_operator = whom is not None and self._host.is_operator(whom.id)
-        return self.order.decide(frame, actor, whom, _now_ms(), present, address, whom_is_operator=is_operator)
+        actor = Actor(self._whom(member.person_id), member.is_operator)
+        moment = Moment(_now_ms(), self._host.people.ids() if present is None else present)
+        return decide(self.order, frame, actor, self._target(frame), moment)
+
+    def _target(self, frame: AnyAct) -> Target:
+        if not isinstance(frame, GiveRole | Mute | Ban | Kick | Purge):
+            return Target()
+        id = frame.person
+        return Target(self._whom(id), self._host.is_operator(id), frozenset(self._host.addresses_of(id)))
 
     def _whom(self, person_id: str) -> Person:
         """Somebody as he is called here, or was when he was last dealt with."""
@@ -287,7 +289,7 @@ class Acts:
         for put_out in decision.put_out:
             self._host.put_out(put_out)
         concerned = [key.removeprefix("person:") for key in decision.entries if key.startswith("person:")]
-        if "insiders:raid" in decision.entries:
+        if RAID_INSIDERS in decision.entries:
             concerned = self._host.people.ids()
         if concerned:
             self._host.tell_you(concerned)

@@ -17,9 +17,10 @@ import msgspec
 from tornado.web import HTTPError
 
 from chat import http, identity
+from chat.decisions import Decision
 from chat.eventlog import EventLog
 from chat.limits import RateLimit
-from chat.order import Barred, Decision, Order
+from chat.order import Barred, Order
 from chat.passwords import is_password
 from chat.protocol import WHITE_SPACE, Invite, Invited, Person, ProtocolError, Ref
 from chat.tokens import address_block, address_key, invite_of, invite_token, is_operator_key

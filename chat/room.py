@@ -26,9 +26,9 @@ from tornado.concurrent import future_set_result_unless_cancelled
 from tornado.websocket import WebSocketClosedError
 
 from chat.acts import Acts
+from chat.decisions import PutOut
 from chat.eventlog import EventLog, Opening, is_ours
 from chat.frames import Frames, text_frame
-from chat.order import PutOut
 from chat.presence import CROWD, People
 from chat.protocol import (
     PLAIN_NEWCOMER,
@@ -47,11 +47,9 @@ from chat.protocol import (
     decode_message,
     encode,
 )
+from chat.recent import Recent
 
 _MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
-# Kept ready for those who come next, whichever is reached first: ten seconds of a busy room.
-_RECENT_EVENTS = 512
-_RECENT_BYTES = 128 * 1024
 # A resume from further back is a gap.
 _WHOLE_EVENTS = 10_000
 _WHOLE_BYTES = 8 * 1024 * 1024
@@ -106,7 +104,7 @@ class _Utterance(NamedTuple):
     event: Event | None = None
 
 
-class _Standing(NamedTuple):
+class _Known(NamedTuple):
     """How things stood when a newcomer was welcomed who cannot be let in at once."""
 
     me: Me
@@ -139,8 +137,7 @@ class Room:
         self._early: list[tuple[list[Event], dict[int, bytes]]] = []  # committed while the room was loading
         self._last_seq = 0  # of what is to be said; shown_seq once it is
         self._first_seq = 1  # the oldest that is kept
-        self._recent: deque[tuple[int, bytes]] = deque()
-        self._recent_bytes = 0
+        self._recent = Recent(max(limits.history, 1))
         self._unsaid: deque[_Utterance] = deque()
         self._flush_due = False
         self._flush_began_s = 0.0
@@ -230,7 +227,7 @@ class Room:
             self._loading = None  # the next one tries again
             raise
         for event in opening.recent:
-            self._keep(event.seq, text_frame(event.body))
+            self._recent.add(event.seq, text_frame(event.body))
         self.shown_seq = self._last_seq = opening.head
         self._first_seq = opening.first
         self._opening = opening._replace(recent=[], entries={})
@@ -250,7 +247,10 @@ class Room:
             return "reset", newest
         if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq <= self.shown_seq:
             return "gap", newest
-        if self._recent_after(past.after) is None and await log.bytes_after(self.name, past.after) > _WHOLE_BYTES:
+        if (
+            self._recent.after(past.after, self.shown_seq) is None
+            and await log.bytes_after(self.name, past.after) > _WHOLE_BYTES
+        ):
             return "gap", max(0, self.shown_seq - self._limits.history)
         return "whole", past.after
 
@@ -280,9 +280,9 @@ class Room:
 
     async def _feed(self, member: Member, lead: bytes, seq: int) -> None:
         """Send what follows `seq` in pieces, the next when the last has drained: the log is the buffer."""
-        then: _Standing | None = None
+        then: _Known | None = None
         while True:
-            frames = self._recent_after(seq)
+            frames = self._recent.after(seq, self.shown_seq)
             if frames is None:
                 then = then or self._standing(member)
                 frames = await self._stored_after(seq)
@@ -299,11 +299,11 @@ class Room:
             await member.drained()
             lead = b""
 
-    def _standing(self, member: Member) -> "_Standing":
+    def _standing(self, member: Member) -> "_Known":
         people = {} if self.people.is_crowd else self.people.names()
-        return _Standing(self._me(member), self._log.storing, people)
+        return _Known(self._me(member), self._log.storing, people)
 
-    def _news_since(self, then: "_Standing", member: Member) -> bytes:
+    def _news_since(self, then: "_Known", member: Member) -> bytes:
         """What was told to the members while this one was being fed, and is not an event."""
         news: list[Presence | You | Status] = [self.people.changes_since(then.people)]
         me = self._me(member)
@@ -330,13 +330,6 @@ class Room:
         stored = await self._log.after(self.name, seq, _WHOLE_EVENTS, self._piece_bytes)
         return [(event.seq, text_frame(event.body)) for event in stored.events]
 
-    def _recent_after(self, seq: int) -> list[tuple[int, bytes]] | None:
-        """The recent frames that follow `seq`, or None if they do not reach back so far."""
-        missing = self.shown_seq - seq
-        if missing > len(self._recent):
-            return None
-        return list(islice(self._recent, len(self._recent) - missing, None)) if missing > 0 else []
-
     # Saying
 
     def show(self, events: list[Event], changed: dict[int, bytes]) -> None:
@@ -349,22 +342,15 @@ class Room:
                 self._last_seq = event.seq
                 self._utter(_Utterance(text_frame(event.body), event=event))
             if event.body.startswith(_TRIMMED):
-                self._forget_before(decode_trimmed(event.body).before)
+                self._first_seq = decode_trimmed(event.body).before
+                self._recent.forget_before(self._first_seq)
         if changed:
             self._rewrite(changed)
-
-    def _forget_before(self, seq: int) -> None:
-        self._first_seq = seq
-        while self._recent and self._recent[0][0] < seq:
-            self._recent_bytes -= len(self._recent.popleft()[1])
 
     def _rewrite(self, changed: dict[int, bytes]) -> None:
         """Let nobody hear any more what was removed or edited: not who comes next, and not what is yet to be said."""
         self._rewritings += 1
-        for place, (seq, frame) in enumerate(self._recent):
-            if seq in changed:
-                self._recent[place] = seq, text_frame(changed[seq])
-                self._recent_bytes += len(self._recent[place][1]) - len(frame)
+        self._recent.rewrite(changed)
         for place, utterance in enumerate(self._unsaid):
             event = utterance.event
             if event is not None and event.seq in changed:
@@ -404,7 +390,7 @@ class Room:
             if utterance.event:
                 events += 1
                 self.shown_seq = utterance.event.seq
-                self._keep(self.shown_seq, utterance.v1)
+                self._recent.add(self.shown_seq, utterance.v1)
         deliveries = events * sum(len(members) for members, _ in wires)
         self._deliver(
             chain.from_iterable(zip(members, repeat(frames)) for members, frames in wires), events, deliveries
@@ -446,15 +432,6 @@ class Room:
             future_set_result_unless_cancelled(self._said, None)
             self._said = None
         self.rest()
-
-    def _keep(self, seq: int, frame: bytes) -> None:
-        """Remember a frame for those who come next; never fewer than a newcomer is shown."""
-        self._recent.append((seq, frame))
-        self._recent_bytes += len(frame)
-        while len(self._recent) > max(self._limits.history, 1) and (
-            len(self._recent) > _RECENT_EVENTS or self._recent_bytes > _RECENT_BYTES
-        ):
-            self._recent_bytes -= len(self._recent.popleft()[1])
 
     def rest(self) -> None:
         """Be forgotten if nothing is left to do."""
@@ -514,7 +491,7 @@ class Room:
     def put_out(self, put_out: PutOut) -> None:
         """Close the sockets that are meant, and hear and tell them nothing more from this moment on."""
         for member in self._everybody():
-            is_there = member.address_key == put_out.address and not self.acts.rank_of(member)
+            is_there = member.address_key in put_out.addresses and not self.acts.rank_of(member)
             if member.person_id == put_out.person or is_there:
                 self._v1_members.discard(member)
                 self._plain_members.discard(member)

@@ -40,7 +40,8 @@ class Draft:
     """A message that asks to be stored.
 
     `done` is called once, on the loop, before any event of the same commit is shown: with the
-    seq, or with the refusal (`not_found`, `not_stored`; `held` and `refused` for one that is held for review).
+    seq, or with the refusal (`not_found`, `not_stored`; `held` and `refused` for one that is held for review; its own
+    `refusal`). What was stored under its `client_id` before is answered as it was then, whatever would be refused now.
     """
 
     room: str
@@ -52,6 +53,8 @@ class Draft:
     entries: Entries = field(default_factory=dict)  # of the room's order, stored in the same commit
     hold_for: str = ""  # why it is not to be shown yet: it waits for a moderator instead
     held: int = 0  # the held message that this is, now that a moderator shows it: it is held no longer
+    refusal: ProtocolError | None = None  # why it is not to be stored, if it was not before
+    is_new: bool = False  # said by the log: it was not known before, and is stored or held now
 
 
 class Editing(NamedTuple):
@@ -94,6 +97,14 @@ class Refusing(NamedTuple):
 Work = Editing | Removing | Purging | list[Reacting] | Refusing
 
 
+class Further(NamedTuple):
+    """What else an act does in the same commit; nothing of it can be refused."""
+
+    event: ActEvent | None = None
+    work: Purging | None = None
+    record: Record | None = None
+
+
 @dataclass(slots=True)
 class Change:
     """An act that asks to be stored: all of it in one commit, or nothing.
@@ -101,7 +112,7 @@ class Change:
     `event` gets its seq and `at` from the log, `Reacted` its changes, too. `done` is called as a draft's is, with the
     seq of the event, 0 where there is none: because none is given, or because no reaction changed anything.
     Refusals: `not_found` (no such message), `forbidden` (not his), `too_late` (said before `since_ms`),
-    `not_stored`.
+    `not_stored`. A reaction to what is no message is refused alone, if others of the same change are done.
     """
 
     room: str
@@ -110,7 +121,11 @@ class Change:
     event: ActEvent | None = None
     work: Work | None = None
     entries: Entries = field(default_factory=dict)
-    record: Record | None = None  # for the moderators; its id and `at` come from the log
+    record: Record | None = None
+    """For the moderators; its id and `at` come from the log, and of whose message it is, if that is not said. There is
+    none of what somebody does to his own message."""
+    further: tuple[Further, ...] = ()
+    refused: dict[int, ProtocolError] = field(default_factory=dict)  # said by the log: reactions, by their message
 
 
 class Slice(NamedTuple):
@@ -187,11 +202,17 @@ class EventLog(Protocol):
     async def acts(self, room: str, before: int | None, limit: int, person: str | None) -> tuple[list[bytes], bool]:
         """The moderators' log below the id `before`: records as JSON, newest first, and whether there are more.
 
-        With `person` only what he did or what was done to him.
+        Of a room the newest 10,000 are kept. With `person` only what he did or what was done to him.
         """
+
+    async def name_of(self, room: str, person: str) -> str | None:
+        """How somebody was called in the room when he was last heard or dealt with; None if he never was."""
 
     async def held(self, room: str) -> list[HeldMessage]:
         """The messages that wait for review, oldest first, at most 200."""
+
+    async def held_count(self, room: str) -> int:
+        """How many messages wait for review."""
 
     async def held_message(self, room: str, id: int) -> tuple[HeldMessage, str | None]:
         """One of them, with its `client_id`; raises ProtocolError `not_found`."""
@@ -202,8 +223,8 @@ class EventLog(Protocol):
         A room that loses a message by it gets an event `trim`. What it frees is given back to the disk in small steps.
         """
 
-    async def names(self) -> list[str]:
-        """The names of all rooms that have anything stored."""
+    async def names(self, *, limited: bool = False) -> list[str]:
+        """The names of all rooms that have anything stored; `limited`: of those whose rules limit what is kept."""
 
     async def probe(self) -> None:
         """Try to store something; raises OSError with the reason when it cannot be done."""

@@ -6,13 +6,16 @@ contiguous and a retry is still known; a message's body has its reactions as the
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import takewhile
 from typing import cast
 
 from msgspec import UNSET
+from msgspec.json import Decoder
 
 from chat.eventlog import Change, Editing, Purging, Reacting, Refusing, Removing
 from chat.eventlog.placing import Placing, Tail
-from chat.eventlog.reading import SPOKEN
+from chat.eventlog.reading import ANNOUNCING, SPOKEN
 from chat.protocol import (
     REACTIONS,
     REACTORS,
@@ -25,20 +28,31 @@ from chat.protocol import (
     Reaction,
     Record,
     Removed,
+    RulesChanged,
     decode_message,
     encode,
 )
 
+MOST_RECORDS = 10_000  # of a room's moderators' log
 _RETOLD_REACTIONS = 200  # messages whose reactions a purge tells
 
 # `Removed`, as `encode` would write it: SQLite removes all of somebody in one statement, while the loop goes on.
 _REMOVED = """CAST('{"type":"removed","seq":' || seq || ',"at":' || at || '}' AS BLOB)"""
 _HIS = f"person = ? AND room = ? AND {SPOKEN}"
 
+_decode_rules_changed = Decoder(RulesChanged).decode
+
 
 def change(placing: Placing, asked: Change) -> int:
     """Do what is asked: the seq of its event, or 0; raises ProtocolError."""
     tail = placing.tail(asked.room)
+    seq = _do(placing, tail, asked)
+    for event, work, record in asked.further:
+        _do(placing, tail, replace(asked, event=event, work=work, record=record, entries={}))
+    return seq
+
+
+def _do(placing: Placing, tail: Tail, asked: Change) -> int:
     placing.flush()  # what is changed may have been said in this very batch
     if asked.work is None:
         return _store_act(placing, tail, asked)
@@ -48,10 +62,24 @@ def change(placing: Placing, asked: Change) -> int:
 def _store_act(placing: Placing, tail: Tail, asked: Change) -> int:
     """What every act leaves: its event, the order as it is now, a line in the moderators' log."""
     seq = placing.add_event(tail, asked.event, asked.by) if asked.event is not None else 0
+    if type(asked.event) is RulesChanged:
+        _take_down(placing, tail, asked.event)
     placing.enter(tail, asked.entries)
     if asked.record is not None:
         _record(placing, tail, asked.record)
     return seq
+
+
+def _take_down(placing: Placing, tail: Tail, changed: RulesChanged) -> None:
+    """An announcement that stands no longer goes from the events that told the rules while it did."""
+    stands = changed.rules.announcement
+    told = f"SELECT body FROM events WHERE room = ? AND seq < ? AND {ANNOUNCING} ORDER BY seq DESC"
+    rows = placing.db.execute(told, (tail.room, changed.seq))
+    events = (_decode_rules_changed(body) for (body,) in rows)
+    for event in list(takewhile(lambda event: event.rules.announcement != stands, events)):
+        event.rules.announcement = None
+        placing.rewrite(tail, event)
+        placing.batch.is_removing = True
 
 
 def _record(placing: Placing, tail: Tail, record: Record) -> None:
@@ -60,6 +88,7 @@ def _record(placing: Placing, tail: Tail, record: Record) -> None:
     whom = record.whom.id if record.whom else None
     row = (tail.room, record.id, record.at, record.by.id, whom, encode(record))
     placing.db.execute("INSERT INTO acts VALUES (?, ?, ?, ?, ?, ?)", row)
+    placing.db.execute("DELETE FROM acts WHERE room = ? AND id <= ?", (tail.room, record.id - MOST_RECORDS))
 
 
 # Messages
@@ -81,12 +110,20 @@ def _edit(placing: Placing, tail: Tail, asked: Change) -> int:
 def _remove(placing: Placing, tail: Tail, asked: Change) -> int:
     work = cast(Removing, asked.work)
     message = _message(placing, tail, work.message, work.person)
+    if asked.record is not None and asked.record.by.id == message.by.id:
+        asked.record = None
+    _note_whose(asked, message.by)
     seq = _store_act(placing, tail, asked)
     _remove_edit(placing, tail, message)
     placing.rewrite(tail, Removed(message.seq, message.at))
     placing.db.execute("DELETE FROM reactions WHERE room = ? AND seq = ?", (tail.room, message.seq))
     placing.batch.is_removing = True
     return seq
+
+
+def _note_whose(asked: Change, author: Person) -> None:
+    if asked.record is not None and asked.record.whom is None:
+        asked.record.whom = author
 
 
 def _remove_edit(placing: Placing, tail: Tail, message: Message) -> None:
@@ -167,6 +204,7 @@ def _react(placing: Placing, tail: Tail, asked: Change) -> int:
     messages = {seq: message for seq in named if (message := _found(placing, tail, seq))}
     if work and not messages:
         raise _not_found()
+    asked.refused = {seq: _not_found() for seq in named if seq not in messages}
     for reacting in work:
         if reacting.message in messages:
             _turn(placing, tail, reacting)
@@ -217,10 +255,11 @@ def _reactions(placing: Placing, tail: Tail, seq: int) -> list[Reaction]:
 
 def _refuse(placing: Placing, tail: Tail, asked: Change) -> int:
     held = cast(Refusing, asked.work).held
-    waits = "SELECT person, client_id FROM held WHERE room = ? AND id = ? AND refused = 0"
+    waits = "SELECT person, client_id, name FROM held WHERE room = ? AND id = ? AND refused = 0"
     row = placing.db.execute(waits, (tail.room, held)).fetchone()
     if row is None:
         raise ProtocolError("not_found", "There is no such message waiting for review.")
+    _note_whose(asked, Person(row[0], row[2]))
     forget = "UPDATE held SET refused = 1, text = '', reply_to = NULL, at = ? WHERE id = ?"
     placing.db.execute(forget, (placing.batch.now, held))
     if row[1]:

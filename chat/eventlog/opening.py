@@ -16,7 +16,7 @@ from typing import NamedTuple
 from chat.eventlog import LogRefused
 
 APPLICATION_ID = 0x43525F31  # "CR_1", at offset 68 of the file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _CHECKED_WHOLE_BYTES = 64 * 1024 * 1024  # a larger file would hold up the start
 _PACKED_BYTES = 256 * 1024 * 1024  # so would writing a larger one anew
@@ -64,6 +64,9 @@ MIGRATIONS = (
         why TEXT NOT NULL, refused INTEGER NOT NULL DEFAULT 0,
         UNIQUE (room, person, client_id)
     );
+    """,
+    """
+    CREATE INDEX events_announcing ON events (room) WHERE type = 'rules' AND instr(body, '"announcement":');
     """,
 )
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from msgspec import UNSET
 
 from chat.eventlog import ActEvent, Draft, Entries
-from chat.eventlog.reading import Extent, extent, first_seq_since, is_message
-from chat.protocol import Event, Message, ProtocolError, Removed, Trimmed, encode
+from chat.eventlog.reading import Extent, extent, first_seq_since, is_message, waiting_count
+from chat.protocol import Event, Message, ProtocolError, Removed, RulesChanged, Trimmed, encode
 
 REMEMBERED_MS = 24 * 3600 * 1000
 MOST_HELD = 1000  # messages of a room that wait for review
@@ -102,6 +102,8 @@ class Placing:
             return first
         if tail.held or draft.held:
             self._check_held(tail, draft)
+        if draft.refusal is not None:
+            raise draft.refusal
         if draft.reply_to is not None and not self._is_message_here(tail, draft.reply_to):
             raise ProtocolError("not_found", "The message you reply to is not in this room.")
         if draft.hold_for:
@@ -115,6 +117,7 @@ class Placing:
         self._add(tail, Message(seq, at, draft.by, draft.text, reply_to), "message", draft.by.id, draft.client_id)
         if draft.client_id:
             tail.remember(draft.by.id, draft.client_id, seq, at)
+        draft.is_new = True
         return seq
 
     def _is_message_here(self, tail: Tail, seq: int) -> bool:
@@ -136,8 +139,7 @@ class Placing:
 
     def _hold(self, tail: Tail, draft: Draft) -> ProtocolError:
         self._forget_refused(tail)
-        (count,) = self.db.execute("SELECT count(*) FROM held WHERE room = ? AND refused = 0", (tail.room,)).fetchone()
-        if count >= MOST_HELD:
+        if waiting_count(self.db, tail.room) >= MOST_HELD:
             return ProtocolError("refused", "Too many messages wait for a moderator already; yours was not kept.")
         self.db.execute(
             "INSERT INTO held (room, at, person, name, text, client_id, reply_to, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -156,6 +158,7 @@ class Placing:
             tail.held[draft.by.id, draft.client_id] = False
         if draft.entries:
             self.enter(tail, draft.entries)
+        draft.is_new = True
         return waiting()
 
     def _forget_refused(self, tail: Tail) -> None:
@@ -210,7 +213,7 @@ class Placing:
 
     # Rewriting
 
-    def rewrite(self, tail: Tail, event: Message | Removed) -> None:
+    def rewrite(self, tail: Tail, event: Message | RulesChanged | Removed) -> None:
         """Put another body in the place of a stored event."""
         body = encode(event)
         update = "UPDATE events SET type = ?, body = ? WHERE room = ? AND seq = ?"

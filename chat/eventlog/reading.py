@@ -22,6 +22,7 @@ _HELD_SHOWN = 200
 # What the partial indexes have: a query that says it word for word may use them.
 SPOKEN = "type IN ('message', 'edit')"
 TRIMMING = "type IN ('edit', 'trim')"
+ANNOUNCING = """type = 'rules' AND instr(body, '"announcement":')"""
 _SAID = f"{SPOKEN} AND type = 'message'"
 
 
@@ -58,14 +59,13 @@ def open_room(db: sqlite3.Connection, name: str, recent: int) -> Opening:
     here = extent(db, name)
     starts = db.execute("SELECT epoch, first_seq FROM epoch_starts WHERE room = ? ORDER BY epoch", (here.room,))
     entries = db.execute("SELECT key, body FROM entries WHERE room = ?", (here.room,))
-    (held_count,) = db.execute("SELECT count(*) FROM held WHERE room = ? AND refused = 0", (here.room,)).fetchone()
     return Opening(
         here.head,
         before(db, name, None, recent).events,
         [EpochStart(*row) for row in starts],
         here.first,
         dict(entries),
-        held_count,
+        waiting_count(db, here.room),
     )
 
 
@@ -172,6 +172,24 @@ def spoke_before(db: sqlite3.Connection, name: str, people: list[str], at: int) 
     return {person for (person,) in rows}
 
 
+def name_of(db: sqlite3.Connection, name: str, person: str) -> str | None:
+    here = extent(db, name)
+    for sql in _NAMED:
+        if (row := db.execute(sql, {"room": here.room, "first": here.first, "person": person}).fetchone()) is not None:
+            return str(row[0])
+    return None
+
+
+_NAMED = (
+    "SELECT json_extract(CAST(body AS TEXT), '$.by.name') FROM events "
+    f"WHERE person = :person AND room = :room AND seq >= :first AND {_SAID} ORDER BY seq DESC LIMIT 1",
+    "SELECT name FROM held WHERE room = :room AND person = :person LIMIT 1",
+    "SELECT name FROM reactions WHERE room = :room AND person = :person ORDER BY id DESC LIMIT 1",
+    "SELECT json_extract(CAST(body AS TEXT), iif(whom = :person, '$.whom.name', '$.by.name')) FROM acts "
+    "WHERE room = :room AND (by = :person OR whom = :person) ORDER BY id DESC LIMIT 1",
+)
+
+
 # For moderators
 
 
@@ -193,6 +211,16 @@ def held(db: sqlite3.Connection, name: str) -> list[HeldMessage]:
         (extent(db, name).room, _HELD_SHOWN),
     )
     return [_held_message(*row) for row in rows]
+
+
+def held_count(db: sqlite3.Connection, name: str) -> int:
+    return waiting_count(db, extent(db, name).room)
+
+
+def waiting_count(db: sqlite3.Connection, room: int | None) -> int:
+    """How many messages of a room wait for review."""
+    (count,) = db.execute("SELECT count(*) FROM held WHERE room = ? AND refused = 0", (room,)).fetchone()
+    return int(count)
 
 
 def held_message(db: sqlite3.Connection, name: str, id: int) -> tuple[HeldMessage, str | None]:
@@ -218,6 +246,12 @@ def names(db: sqlite3.Connection) -> list[str]:
         f"EXISTS (SELECT 1 FROM {table} WHERE room = rooms.room)" for table in ("events", "entries", "acts", "held")
     )
     return [name for (name,) in db.execute(f"SELECT name FROM rooms WHERE {used} ORDER BY name")]
+
+
+def limited_names(db: sqlite3.Connection) -> list[str]:
+    limits = "json_extract(CAST(body AS TEXT), '$.keep_s') OR json_extract(CAST(body AS TEXT), '$.keep_events')"
+    rows = db.execute(f"SELECT name FROM rooms JOIN entries USING (room) WHERE key = 'rules' AND ({limits}) ORDER BY name")
+    return [name for (name,) in rows]
 
 
 def has_too_many(db: sqlite3.Connection, name: str, since_ms: int, events: int) -> bool:

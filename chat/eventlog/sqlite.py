@@ -226,6 +226,9 @@ class SqliteLog:
     async def spoke_before(self, room: str, people: list[str], at: int) -> set[str]:
         return await self._read(reading.spoke_before, room, people, at)
 
+    async def name_of(self, room: str, person: str) -> str | None:
+        return await self._read(reading.name_of, room, person)
+
     async def acts(self, room: str, before: int | None, limit: int, person: str | None) -> tuple[list[bytes], bool]:
         return await self._read(reading.acts, room, before, limit, person)
 
@@ -235,8 +238,11 @@ class SqliteLog:
     async def held_message(self, room: str, id: int) -> tuple[HeldMessage, str | None]:
         return await self._read_room(reading.held_message, room, id)
 
-    async def names(self) -> list[str]:
-        return await self._read(reading.names)
+    async def held_count(self, room: str) -> int:
+        return await self._read(reading.held_count, room)
+
+    async def names(self, *, limited: bool = False) -> list[str]:
+        return await self._read(reading.limited_names if limited else reading.names)
 
     async def _read_room(self, read: Callable[..., Result], room: str, *arguments: object) -> Result:
         """Read what may be rewritten meanwhile: what was removed is answered to nobody from its commit on."""
