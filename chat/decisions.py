@@ -182,6 +182,10 @@ class _Case(NamedTuple):
     moment: Moment
 
     @property
+    def whom(self) -> Person | None:
+        return self.target.person
+
+    @property
     def now_ms(self) -> int:
         return self.moment.now_ms
 
@@ -193,8 +197,8 @@ class _Case(NamedTuple):
 
     def person(self, id: str) -> Person:
         """On whom it is; raises ProtocolError `not_found`."""
-        if self.target.person is not None and self.target.person.id == id:
-            return self.target.person
+        if self.whom is not None and self.whom.id == id:
+            return self.whom
         if id in self.order.people:
             return Person(id, self.order.people[id].name)
         raise ProtocolError("not_found", "Nobody with this id is known in the room.")
@@ -210,8 +214,7 @@ class _Case(NamedTuple):
         return whom
 
     def rank_of(self, id: str) -> int:
-        target = self.target
-        is_operator = target.is_operator and target.person is not None and target.person.id == id
+        is_operator = self.target.is_operator and self.whom is not None and self.whom.id == id
         return OPERATOR if is_operator else RANKS[self.order.role_of(id)]
 
     def entry(self, whom: Person, standing: Standing) -> Changes:
@@ -305,10 +308,10 @@ def _edit(case: _Case, frame: Edit) -> Decision:
 
 
 def _delete(case: _Case, frame: Delete) -> Decision:
-    is_own = case.target.person is not None and case.target.person.id == case.by.id
+    is_own = case.whom is not None and case.whom.id == case.by.id
     if case.rank < MODERATOR or is_own:
         return Decision({}, Deleted(0, 0, frame.message), Removing(frame.message, case.by.id))
-    record = Record("delete", case.by, whom=case.target.person, reason=frame.reason, message=frame.message)
+    record = Record("delete", case.by, whom=case.whom, reason=frame.reason, message=frame.message)
     return Decision({}, Deleted(0, 0, frame.message, case.by), Removing(frame.message, None), record)
 
 
@@ -412,8 +415,8 @@ def _address_bans(case: _Case, ban: AddressBan) -> Changes:
         raise ProtocolError("bad_frame", "`seconds`: the ban of an address needs an end.")
     if not case.target.addresses:
         raise ProtocolError("not_found", "This person is not here, so no address is known: ban without it.")
-    banned = case.order.addresses
-    return {f"address:{key}": encode(ban) for key in sorted(case.target.addresses) if not _outlasts(banned.get(key), ban)}
+    there, keys = case.order.addresses, sorted(case.target.addresses)
+    return {f"address:{key}": encode(ban) for key in keys if not _outlasts(there.get(key), ban)}
 
 
 def _outlasts(there: AddressBan | None, ban: AddressBan) -> bool:
@@ -572,7 +575,7 @@ def _password(case: _Case, frame: SetPassword) -> Decision:
 def _review(case: _Case, frame: Review) -> Decision:
     case.need(MODERATOR)
     work, detail = (None, "show") if frame.show else (Refusing(frame.held), "refuse")
-    return Decision({}, work=work, record=Record("review", case.by, whom=case.target.person, reason=frame.reason, detail=detail))
+    return Decision({}, work=work, record=Record("review", case.by, whom=case.whom, reason=frame.reason, detail=detail))
 
 
 _DECISIONS: dict[type, Callable[[_Case, Any], Decision]] = {

@@ -9,7 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import re2
@@ -62,7 +63,7 @@ class TextFilter:
             yield from (self._regexes[place] for place in self._program.Match(text) or ())
 
     def _words_found(self, text: str) -> Iterator[Pattern]:
-        said = set(_word().findall(text)) if self._words else ()
+        said = set(_WORD.findall(text)) if self._words else ()
         yield from (pattern for word, pattern in self._words.items() if word in said)
         for part, pattern in self._parts.items():
             if part in text and (_UNSPACED.search(part) or _is_whole(part, text)):
@@ -150,10 +151,10 @@ def _options() -> Any:
 def folded(text: str) -> str:
     """A text as its words are compared: without case, what is not seen, and letters that look like ASCII's."""
     if not text.isascii():
-        if _long_run().search(text):
+        if _LONG_RUN_FOUND.search(text):
             text = "".join(char for char in text if not unicodedata.combining(char))
         text = unicodedata.normalize("NFKC", text)
-    return text.casefold().translate(_foldings())
+    return text.casefold().translate(_FOLDINGS)
 
 
 def _key(pattern: Pattern) -> str:
@@ -161,7 +162,7 @@ def _key(pattern: Pattern) -> str:
 
 
 def _is_word(text: str) -> bool:
-    return bool(_word().fullmatch(text))
+    return bool(_WORD.fullmatch(text))
 
 
 def _is_whole(part: str, text: str) -> bool:
@@ -176,7 +177,6 @@ def _is_whole(part: str, text: str) -> bool:
     return False
 
 
-@cache
 def _foldings() -> dict[int, str | None]:
     """What becomes of a code point: None if it is not seen.
 
@@ -198,16 +198,18 @@ def _is_plain_letter(text: str) -> bool:
     return len(text) == 1 and text.isascii() and text.isalpha()
 
 
-@cache
-def _word() -> re.Pattern[str]:
-    # In Indic scripts combining marks are parts of words. Beyond U+FFFF a class of them would be ten times as slow.
-    marks = (char for char in map(chr, range(0x300, 0x10000)) if unicodedata.category(char)[0] == "M")
-    return re.compile(rf"[\w{''.join(marks)}]+")
+def _word_pattern() -> re.Pattern[str]:
+    # In Indic scripts combining marks are parts of words. Beyond U+FFFF a class of them would be ten times as slow;
+    # what is left out here are ideographs, Hangul syllables and surrogates.
+    points = chain(range(0x300, 0x3100), range(0xA600, 0xAC00), range(0xF900, 0x10000))
+    marks = "".join(chr(point) for point in points if unicodedata.category(chr(point))[0] == "M")
+    return re.compile(rf"[\w{marks}]+")
 
 
-@cache
-def _long_run() -> Any:
-    return re2.compile(rf"\pM{{{_LONG_RUN + 1}}}")
+# Made as the module is loaded, in 20 ms: the first message that meets a filter does not wait for them.
+_FOLDINGS = _foldings()
+_WORD = _word_pattern()
+_LONG_RUN_FOUND = re2.compile(rf"\pM{{{_LONG_RUN + 1}}}")
 
 
 # Links
@@ -217,8 +219,7 @@ _ENDS = "com|net|org|info|biz|edu|gov|xyz|online|shop|site|club|dev|app|ru|cn|de
 _SHORT_ENDS = "me|gg|ly|gl|gd|to|co|io|be|cc|tv|ai|la|li|sh|st|do|in|is|it|us|eu|ws|im|so|tt|pw|fm|vc"
 
 
-@cache
-def _link() -> Any:
+def _link_pattern() -> Any:
     name = r"(?:^|\s)[^\s@]*[^\s/.@:]\."  # no address of a mailbox
     ends_there = r"(?:[^a-z0-9.@-]|\.?$|\.\s)"
     forms = (
@@ -230,6 +231,9 @@ def _link() -> Any:
     return re2.compile(f"(?i){'|'.join(forms)}", _options())
 
 
+_LINK = _link_pattern()
+
+
 def has_link(text: str) -> bool:
     """Whether a text has a web address in it, with `https://` or without."""
-    return _link().search(text) is not None
+    return _LINK.search(text) is not None

@@ -49,6 +49,7 @@ export class Outbox {
 
   lineOpened() {
     this.#isLineOpen = true;
+    this.#askAfterReviewed();
     this.#next();
   }
 
@@ -82,9 +83,9 @@ export class Outbox {
 
   /** Says once more what failed, as the newest. */
   retry(client_id) {
-    const { text, reply_to } = this.#find(client_id);
+    const { text, reply_to, failed } = this.#find(client_id);
     this.discard(client_id);
-    this.say(text, reply_to);
+    this.say(text, failed.code === "not_found" ? undefined : reply_to); // what it answered is gone
   }
 
   discard(client_id) {
@@ -110,7 +111,7 @@ export class Outbox {
 
   onError(error) {
     if (error.client_id === this.#inFlight) this.#onRefused(error);
-    else if (this.#find(error.client_id)?.state === "review") this.#fail(error);
+    else if (error.code === "refused" && this.#find(error.client_id)?.state === "review") this.#fail(error);
     this.#onChange();
   }
 
@@ -161,6 +162,12 @@ export class Outbox {
     this.#inFlight = say.client_id;
     say.state = "sending";
     if (!say.wasSent) keepSay(recordOf(Object.assign(say, { wasSent: true })));
+  }
+
+  // A moderator may have decided while nobody was there to hear it. Said again, it is only answered.
+  #askAfterReviewed() {
+    const isKnown = ({ state, at }) => state === "review" && Date.now() - at < REMEMBERED_MS;
+    for (const say of this.#says.filter(isKnown)) this.#send(frameOf(say));
   }
 
   #land() {

@@ -19,6 +19,7 @@ from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+DESIGN = (ROOT / "docs" / "design.md").read_text()
 PAGES = sorted((ROOT / "templates").glob("*.html"))
 FRONT_END = [*PAGES, *sorted(path for path in (ROOT / "static").rglob("*") if path.is_file())]
 SERVER = [ROOT / "chatroom.py", *sorted((ROOT / "chat").rglob("*.py"))]
@@ -127,6 +128,14 @@ def test_the_protocol_names_every_limit() -> None:
     assert f"{protocol.MAX_FRAME_BYTES // 1024} KiB" in PROTOCOL
     assert f"{protocol.MAX_PAGE_BYTES // 1024} KiB" in PROTOCOL
     assert protocol.PLAIN_NEWCOMER in PROTOCOL
+
+
+def test_the_design_names_every_module() -> None:
+    """The trees of the server and of the page have a word on each file, and on none that is not there."""
+    python = {path.name for path in SERVER if path.name != "__init__.py"}
+    page = {path.name for path in (ROOT / "static").glob("*.js")}
+    trees = "".join(DESIGN.split("```")[1::2])
+    assert python | page == set(re.findall(r"\b[a-z]+\.(?:py|js)\b", trees))
 
 
 def test_the_front_door_imports_nothing_of_ours_but_chat() -> None:

@@ -12,12 +12,13 @@ import pytest
 from msgspec import UNSET
 from msgspec.json import decode
 
-from chat.eventlog import Purging, Reacting, Refusing, placing
+from chat.eventlog import Change, Draft, Further, Purging, Reacting, Refusing, changing, placing
 from chat.eventlog import reading as log_reading
 from chat.protocol import (
     REACTIONS,
     REACTORS,
     Acted,
+    Announcement,
     Edited,
     HeldMessage,
     MessageReactions,
@@ -27,6 +28,9 @@ from chat.protocol import (
     Reaction,
     Record,
     Removed,
+    RoleGiven,
+    Rules,
+    RulesChanged,
     decode_message,
     encode,
 )
@@ -317,14 +321,19 @@ async def test_reactions_that_change_nothing_are_no_event(make_log: MakeLog) -> 
 
 
 @on_a_loop
-async def test_reactions_to_what_is_no_message_are_left_out(make_log: MakeLog) -> None:
-    """Those of the same event to messages are told; if there are none it is `not_found`."""
+async def test_reactions_to_what_is_no_message_are_refused_alone(make_log: MakeLog) -> None:
+    """Those of the same event to messages are told; if there are none all of it is `not_found`."""
     async with make_log() as book:
         await book.say()
         await book.say()
         await book.act(*deleting(1))
         work = [Reacting(seq, THUMB, BOB, True) for seq in (1, 2, 3, 99)]
-        assert await book.act(work, Reacted(0, 0, [])) == 4
+        stored: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        change = Change("room", "", stored.set_result, Reacted(0, 0, []), work)
+        book.log.append(change)
+        assert await stored == 4
+        assert {seq: error.code for seq, error in change.refused.items()} == dict.fromkeys((1, 3, 99), "not_found")
+        await book.log.settled()
         told = book.shown["room"][-1]
         assert told.body == encode(Reacted(4, told.at, [MessageReactions(2, [Reaction(THUMB, 1, [BOB])])]))
         assert await book.act([work[0], work[2], work[3]], Reacted(0, 0, [])) == "not_found"
@@ -389,7 +398,130 @@ async def test_an_act_that_asks_for_nothing_leaves_nothing(make_log: MakeLog) ->
         assert await book.log.names() == []
 
 
+async def records(book: Book, person: Person | None = None) -> list[Any]:
+    return [decode(body, type=Record) for body in (await book.log.acts("room", None, 100, person and person.id))[0]]
+
+
+@on_a_loop
+async def test_the_moderators_log_says_whose_message_was_removed(make_log: MakeLog) -> None:
+    """The author stands in what was stored; what somebody does to his own message is nobody's concern."""
+    async with make_log() as book:
+        await book.say("Ann's")
+        await book.say("Bob's own", by=BOB)
+        for seq in (1, 2):
+            await book.act(*deleting(seq), record=Record("delete", BOB, message=seq))
+        (record,) = await records(book)
+        assert (record.act, record.whom, record.message) == ("delete", ANN, 1)
+        assert await records(book, ANN) == [record]
+
+
+@on_a_loop
+async def test_the_moderators_log_says_whose_held_message_was_refused(make_log: MakeLog) -> None:
+    async with make_log() as book:
+        await book.say("hmm", by=CAT, hold_for="link")
+        await book.act(Refusing((await held_ids(book))[0]), record=Record("review", BOB))
+        assert [record.whom for record in await records(book, CAT)] == [CAT]
+
+
+@on_a_loop
+async def test_the_newest_records_of_a_room_are_kept(make_log: MakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each room so many; ids go on counting up."""
+    monkeypatch.setattr(changing, "MOST_RECORDS", 3)
+    async with make_log() as book:
+        await book.act(room="other", record=Record("raid", ANN))
+        for _ in range(5):
+            await book.act(record=Record("raid", ANN))
+        assert [record.id for record in await records(book)] == [5, 4, 3]
+        assert len((await book.log.acts("other", None, 9, None))[0]) == 1
+
+
+@on_a_loop
+async def test_what_an_act_does_further_is_done_with_it(make_log: MakeLog) -> None:
+    """In one commit: each has its event and its record; the answer is the first's seq."""
+    async with make_log() as book:
+        await book.say()
+        further = (
+            Further(RoleGiven(0, 0, BOB, ANN, "")),
+            Further(purging(ANN)[1], Purging(ANN.id), Record("purge", BOB, whom=ANN)),
+        )
+        ban = Acted(0, 0, "ban", BOB, ANN)
+        entries = {"person:a": b"1"}
+        assert await book.act(None, ban, entries=entries, record=Record("ban", BOB, whom=ANN), further=further) == 2
+        assert [body[9:15] for body in await bodies(book)] == [b"remove", b'act","', b'role",', b'purge"']
+        assert [record.act for record in await records(book)] == ["purge", "ban"]
+        assert [what[0] for what in book.told] == ["done", "events"] * 2
+
+
+@on_a_loop
+async def test_what_an_act_does_further_is_undone_with_it(make_log: MakeLog) -> None:
+    """A disk that is full at the last part of it leaves nothing of the first."""
+    async with make_log() as book:
+        await book.fill(50, "x" * 1000)
+        before = await bodies(book)
+        await _limit(book, 0)
+        heavy = Further(RoleGiven(0, 0, BOB, Person(ANN.id, "x" * 100_000), ""))
+        assert await book.act(*purging(ANN), entries={"k": b"1"}, further=(heavy,)) == "not_stored"
+        assert await bodies(book) == before
+        assert (await book.log.open_room("room", 1)).entries == {}
+
+
+# Announcements
+
+
+async def rules(book: Book, *rules: Rules) -> None:
+    for each in rules:
+        await book.act(None, RulesChanged(0, 0, ANN, each), entries={"rules": encode(each)})
+
+
+@on_a_loop
+async def test_an_announcement_that_was_taken_down_is_in_no_event(make_log: MakeLog) -> None:
+    """What the rules were besides stays told, and so does one that stands."""
+    first, second = Announcement("first", ANN, 1), Announcement("second", BOB, 2)
+    async with make_log() as book:
+        await rules(book, Rules(5, announcement=first), Rules(6, announcement=first))
+        assert [b"first" in body for body in await bodies(book)] == [True, True]
+        assert book.changed == {"room": {}}
+        await rules(book, Rules(7, announcement=second), Rules(8, announcement=second))
+        stored = await bodies(book)
+        assert [b"first" in body for body in stored] == [False] * 4
+        assert [b"second" in body for body in stored] == [False, False, True, True]
+        assert decode(stored[0], type=RulesChanged).rules == Rules(5)
+        assert book.changed["room"] == {1: stored[0], 2: stored[1]}
+        await rules(book, Rules(9))
+        assert [decode(body, type=RulesChanged).rules for body in await bodies(book)] == [
+            Rules(slow_s) for slow_s in range(5, 10)
+        ]
+
+
+@on_a_loop
+async def test_taking_down_asks_for_no_other_event(make_log: MakeLog) -> None:
+    """However many events a room has, only those with an announcement are looked at."""
+    async with make_log() as book:
+        await book.fill(10)
+        sql = f"SELECT body FROM events WHERE room = 1 AND seq < 9 AND {log_reading.ANNOUNCING} ORDER BY seq DESC"
+        plans = book.log._writer.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+        assert "events_announcing" in str(plans) and "TEMP B-TREE" not in str(plans)
+
+
 # People
+
+
+@on_a_loop
+async def test_who_has_left_is_known_by_name(make_log: MakeLog) -> None:
+    """By what he said last, by what of him waits, by a reaction, or by what was done to him; else he is unknown."""
+    async with make_log() as book:
+        await book.say(by=ANN)
+        await book.say(by=Person(ANN.id, "Anna"))
+        assert await book.log.name_of("room", ANN.id) == "Anna"
+        await book.act(*reacting(1, by=BOB))
+        assert await book.log.name_of("room", BOB.id) == "Bob"
+        await book.say(by=CAT, hold_for="link")
+        assert await book.log.name_of("room", CAT.id) == "Cat"
+        dan = Person("d" * 16, "Dan")
+        assert await book.log.name_of("room", dan.id) is None
+        await book.act(record=Record("kick", BOB, whom=dan))
+        assert await book.log.name_of("room", dan.id) == "Dan"
+        assert await book.log.name_of("other", ANN.id) is None
 
 
 @on_a_loop
@@ -507,6 +639,42 @@ async def test_what_is_held_must_answer_a_message(make_log: MakeLog) -> None:
         (id,) = await held_ids(book)
         assert await book.say("hmm", reply_to=1, client_id="c", held=id) == "not_found"
         assert await book.say("hmm", client_id="c", held=id) == 3
+
+
+@on_a_loop
+async def test_how_many_wait_is_counted(make_log: MakeLog) -> None:
+    """All of them, where only the oldest 200 are listed."""
+    async with make_log() as book:
+        await asyncio.gather(*(book.ask(hold_for="link") for _ in range(250)))
+        assert (len(await book.log.held("room")), await book.log.held_count("room")) == (200, 250)
+        await book.act(Refusing((await held_ids(book))[0]))
+        assert await book.log.held_count("room") == 249
+        assert await book.log.held_count("other") == 0
+
+
+@on_a_loop
+async def test_saying_it_again_is_always_safe(make_log: MakeLog) -> None:
+    """What was stored, held or refused is answered as it was, whatever would be refused now; new it is refused."""
+    muted = ProtocolError("muted", "You are muted.", retry_after=5)
+    async with make_log() as book:
+        assert await book.say(client_id="c") == 1
+        assert await book.say(client_id="h", hold_for="link") == "held"
+        assert await book.say(client_id="c", refusal=muted) == 1
+        assert await book.say(client_id="h", refusal=muted) == "held"
+        assert (await book.ask(client_id="n", refusal=muted)) is muted
+        assert await book.say(client_id="n") == 2
+
+
+@on_a_loop
+async def test_a_draft_says_whether_it_is_new(make_log: MakeLog) -> None:
+    """Stored or held now, and not before."""
+    drafts = []
+    async with make_log() as book:
+        for client_id, hold_for in (("c", ""), ("c", ""), ("h", "link"), ("h", "link"), (None, "")):
+            drafts.append(Draft("room", ANN, "x", client_id, None, lambda _: None, hold_for=hold_for))
+            book.log.append(drafts[-1])
+        await book.log.settled()
+    assert [draft.is_new for draft in drafts] == [True, False, True, False, True]
 
 
 # Together

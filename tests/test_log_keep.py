@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chat.eventlog import Slice, clearing, placing
-from chat.protocol import Acted, ProtocolError, Record, Removed, Trimmed, encode
+from chat.protocol import Acted, ProtocolError, Record, Removed, Rules, Trimmed, encode
 from tests.book import (
     ANN,
     BOB,
@@ -51,6 +51,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 async def kept(book: Book, room: str = "room") -> list[int]:
     return seqs((await book.log.after(room, 0, 100_000, 1 << 40)).events)
+
+
+@on_a_loop
+async def test_rooms_whose_rules_limit_what_is_kept_are_known(make_log: MakeLog) -> None:
+    """By one query; other rules limit nothing."""
+    async with make_log() as book:
+        for room, rules in (("a", Rules(5)), ("b", Rules(keep_s=9)), ("c", Rules(keep_events=9)), ("d", Rules())):
+            await book.act(room=room, entries={"rules": encode(rules), "filter": b"[]"})
+        await book.say(room="e")
+        assert await book.log.names(limited=True) == ["b", "c"]
+        assert await book.log.names() == list("abcde")
 
 
 async def keep(book: Book, since_ms: int = 0, events: int = 0, room: str = "room") -> None:

@@ -170,8 +170,8 @@ def test_who_may_not_speak_keeps_what_he_said(modules: Page, code: str) -> None:
     ) == [["one failed"], ["one failed"], code, 2, ["one sending"]]
 
 
-def test_what_waits_for_a_moderator_stays_and_is_not_sent_again(modules: Page) -> None:
-    """Neither by another tab, nor after a lost line, nor after a reload; what is said after it goes out."""
+def test_what_waits_for_a_moderator_stays(modules: Page) -> None:
+    """In another tab, and over a lost line and a reload; what is said after it goes out, and a new line asks after it."""
     assert told(
         modules,
         """
@@ -193,7 +193,7 @@ def test_what_waits_for_a_moderator_stays_and_is_not_sent_again(modules: Page) -
         Date.now = now;
         return [states(here), states(there), states(after), texts()];
         """,
-    ) == [["one review", "two stored"], ["one review"], ["one review"], ["one", "two"]]
+    ) == [["one review", "two stored"], ["one review"], ["one review"], ["one", "two", "one"]]
 
 
 def test_what_a_moderator_shows_turns_into_its_event(modules: Page) -> None:
@@ -420,3 +420,40 @@ def test_what_others_left_in_the_storage_is_not_taken_for_a_say(modules: Page) -
         return [states(opened(made())), ...others];
         """,
     ) == [["good sending"], {"text": "x", "reply": None}, None, None, ["c"]]
+
+
+def test_what_waits_for_a_moderator_is_asked_after_when_the_line_is_back(modules: Page) -> None:
+    """He may have decided meanwhile; that it still waits changes nothing, that it was refused is told."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        outbox.say("one");
+        const { client_id } = sent.at(-1);
+        outbox.onError({ client_id, code: "held" });
+        outbox.lineLost();
+        outbox.lineOpened();
+        outbox.onError({ client_id, code: "rate_limited", retry_after: 1 });
+        outbox.onError({ client_id, code: "held" });
+        const before = states(outbox);
+        outbox.lineLost();
+        outbox.lineOpened();
+        outbox.onError({ client_id, code: "refused" });
+        return [texts(), before, states(outbox)];
+        """,
+    ) == [["one", "one", "one", "failed"], ["one review"], ["one failed"]]
+
+
+def test_a_reply_to_what_is_gone_is_said_again_without_it(modules: Page) -> None:
+    """Else it could never be said."""
+    assert told(
+        modules,
+        """
+        const outbox = opened(made());
+        outbox.say("one", 7);
+        const { client_id } = sent.at(-1);
+        outbox.onError({ client_id, code: "not_found" });
+        outbox.retry(client_id);
+        return [sent[0].reply_to, "reply_to" in sent.at(-1), sent.at(-1).text];
+        """,
+    ) == [7, False, "one"]

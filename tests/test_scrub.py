@@ -19,10 +19,11 @@ import pytest
 
 from chat.eventlog import LogRefused, Reacting, Refusing, blanking, clearing
 from chat.eventlog.erasing import erase
-from chat.eventlog.opening import APPLICATION_ID, MIGRATIONS
+from chat.eventlog.opening import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from chat.protocol import (
     REACTIONS,
     Acted,
+    Announcement,
     Message,
     MessageReactions,
     Person,
@@ -32,6 +33,8 @@ from chat.protocol import (
     Record,
     Removed,
     RoleGiven,
+    Rules,
+    RulesChanged,
     decode_message,
     encode,
 )
@@ -109,6 +112,12 @@ async def removed_by_showing_and_deleting(book: Book, text: str) -> None:
     await book.say(text, hold_for="a word")
     await book.say(text, held=(await book.log.held("room"))[0].id)
     await book.act(*deleting(await book.log.head("room")))
+
+
+async def removed_by_taking_down(book: Book, text: str) -> None:
+    announced = Announcement(text, ANN, 1)
+    for rules in (Rules(announcement=announced), Rules(5, announcement=announced), Rules(5)):
+        await book.act(None, RulesChanged(0, 0, ANN, rules), entries={"rules": encode(rules)})
 
 
 async def removed_by_trim(book: Book, text: str) -> None:
@@ -547,7 +556,7 @@ async def test_a_file_of_the_first_version_is_brought_forward(make_log: MakeLog,
     async with make_log() as book:
         assert [tuple(event) for event in (await book.log.after("room", 0, 9999, 1 << 40)).events] == stored
         assert await book.is_ours("first", 3000)
-        assert query(path, "PRAGMA user_version") == [(2,)]
+        assert query(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
         assert query(path, "PRAGMA auto_vacuum") == [(2,)]
         assert (await book.log.said_by("room", BOB.id, None, 2)).events[-1].seq == 2999
         assert await book.act(*purging(ANN)) == 3001

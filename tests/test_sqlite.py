@@ -712,7 +712,7 @@ def _garbage_page(path: Path) -> None:
 
 def _newer(path: Path) -> None:
     filled_file(path, 1)
-    query(path, "PRAGMA user_version = 3")
+    query(path, f"PRAGMA user_version = {opening.SCHEMA_VERSION + 1}")
 
 
 def _truncated(keep: Callable[[int], int]) -> Callable[[Path], None]:
