@@ -319,7 +319,7 @@ class ChatSocket(FramesHandler, http.Answer):
                 self._send_people(frame)
             case protocol.Rename():
                 self._check_asking(msgspec.UNSET)
-                self._member_room.rename(self, identity.display_name(frame.name))
+                self._rename(frame.name)
             case protocol.AskActs() | protocol.AskHeld() | protocol.AskPerson() | protocol.AskOrder():
                 self._check_asking(frame.ref)
                 return self._answer(frame.ref, desk.answer(self._member_room, self.event_log, self, frame))
@@ -410,10 +410,18 @@ class ChatSocket(FramesHandler, http.Answer):
         if isinstance(outcome, int):
             self.post(protocol.encode(protocol.Ack(client_id, outcome)))
         else:
-            self._refuse(ProtocolError(outcome.code, outcome.sentence, client_id=client_id))
+            refusal = ProtocolError(
+                outcome.code, outcome.sentence, client_id=client_id, retry_after=outcome.retry_after
+            )
+            self._refuse(refusal)
+
+    def _rename(self, wish: str) -> None:
+        name = identity.display_name(wish)
+        self._member_room.acts.check_name(self, name)
+        self._member_room.rename(self, name)
 
     def _typing(self) -> None:
-        if not self.typings.wait_s(self.person_id, time.monotonic()):
+        if not self._member_room.acts.is_muted(self) and not self.typings.wait_s(self.person_id, time.monotonic()):
             self._member_room.typing(self)
 
     # What he asks
@@ -511,6 +519,7 @@ def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
     form = {"host": socket_class, "tries": doors.Tries()}
     return [
         (r"/", http.RoomPage),
+        (r"/moderation", http.ModeratorsPart),
         (r"/rooms", doors.MakeRoom, form),
         (r"/door", doors.Door, form),
         (r"/admin", doors.Operator, form),

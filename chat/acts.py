@@ -7,21 +7,23 @@ for nothing, so that whoever speaks costs no query.
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import UNSET, UnsetType, structs
 
 from chat.decisions import Actor, Decision, Moment, PutOut, Target, admit, decide
-from chat.eventlog import Change, Done, Draft, Entries, EventLog, Reacting, Refusing
+from chat.eventlog import Change, Done, Draft, Entries, EventLog, Further, Purging, Reacting, Refusing
 from chat.identity import is_closed
+from chat.limits import Paces, Result
 from chat.order import RAID_INSIDERS, RANKS, Barred, Order, Standing
 from chat.presence import People
 from chat.protocol import (
     Ack,
     AnyAct,
     Ban,
+    Edit,
     Error,
     GiveRole,
     Kick,
@@ -41,8 +43,6 @@ from chat.protocol import (
 
 REACTIONS_S = 1.0  # between two events that tell reactions
 VETERAN_S = 600  # whoever was here, or spoke here, so long before a raid is no newcomer
-FILTER_S, FILTER_REST = 0.005, 20  # a filter that took longer rests for so many times as long
-_PACES_KEPT = 10_000  # of people in slow mode, before those who may speak again are forgotten
 
 
 class Member(Protocol):
@@ -83,8 +83,9 @@ class Acts:
         self._reacting: list[tuple[Reacting, asyncio.Future[int]]] = []
         self._reactions_timer: asyncio.TimerHandle | None = None
         self._reactions_told_s = 0.0
-        self._filter_rests_until_s = 0.0
-        self._spoke_s: dict[str, float] = {}  # when somebody last spoke in slow mode
+        self._paces = Paces()
+        self._counting: asyncio.Future[int] | None = None
+        self._is_recount_due = False
         self._came_s: dict[str, float] = {}  # when a person who is here came
 
     def begin(self, entries: Entries, held: int) -> None:
@@ -132,6 +133,14 @@ class Acts:
     def me(self, person: Person, is_operator: bool) -> Me:
         return self.order.me(person, is_operator, _now_ms())
 
+    def is_muted(self, member: Member) -> bool:
+        me = self.me(self._host.people.get(member.person_id), member.is_operator)
+        return me.muted_until is not UNSET
+
+    def check_name(self, member: Member, name: str) -> None:
+        """Raise ProtocolError if somebody may not call himself so: a name is heard by all, as a message is."""
+        self.order.check_name(member.person_id, self.rank_of(member), name, _now_ms())
+
     async def admit(self, person: Person, how: str) -> None:
         """Let somebody into a closed room, or make him an owner: by an invitation's id, or "password"."""
         await self._enact(admit(self.order, person, how, _now_ms()), person.id)
@@ -146,48 +155,54 @@ class Acts:
     def draft(
         self, member: Member, by: Person, text: str, client_id: str | None, reply_to: int | None, done: Done
     ) -> Draft:
-        """A message as it is to be stored; raises ProtocolError if this person may not say it."""
-        hold_for = "" if self.order.is_plain else self._judge(member, text)
-        if not (self._ownership or hold_for):
-            return Draft(self._host.name, by, text, client_id, reply_to, done)
-        self._storing += 1
-        drafted = partial(self._drafted, self._ownership, bool(hold_for), done)
-        return Draft(self._host.name, by, text, client_id, reply_to, drafted, self._ownership, hold_for)
+        """A message as it is to be stored; raises ProtocolError if this person may not say it.
 
-    def _judge(self, member: Member, text: str) -> str:
-        """Why a message is to be held, or ""; a filter that takes long makes its own room slow, and not the server."""
-        began_s, rank, now_ms = time.monotonic(), self.rank_of(member), _now_ms()
-        if began_s < self._filter_rests_until_s:
-            wait_s = self._filter_rests_until_s - began_s
-            raise ProtocolError("rate_limited", "This room's filter takes long; try again.", retry_after=wait_s)
-        hold_for = self.order.check_say(member.person_id, rank, text, now_ms)
-        took_s = time.monotonic() - began_s
-        if took_s > FILTER_S:
-            self._filter_rests_until_s = began_s + took_s * FILTER_REST
-        self._check_pace(member.person_id, self.order.slow_s(rank, now_ms))
-        return hold_for
+        With a `client_id` it takes the refusal along instead: it may have been stored before.
+        """
+        draft = Draft(self._host.name, by, text, client_id, reply_to, done)
+        spoke_s = 0.0 if self.order.is_plain else self._judge(member, draft)
+        if self._ownership or draft.hold_for or spoke_s:
+            self._storing += 1
+            draft.entries = self._ownership
+            draft.done = partial(self._drafted, draft, spoke_s, done)
+        return draft
 
-    def _drafted(self, ownership: Entries, was_held: bool, done: Done, outcome: int | ProtocolError) -> None:
-        if ownership and isinstance(outcome, int):
-            self._stored = self._stored.changed(ownership)
-            if self._ownership is ownership:
+    def _judge(self, member: Member, draft: Draft) -> float:
+        """Whether a message is to be refused or held; returns when its speaker spoke, if there is slow mode."""
+        say = partial(self.order.check_say, member.person_id, self.rank_of(member), draft.text, _now_ms())
+        try:
+            draft.hold_for = self._heard(member, say)
+        except ProtocolError as refusal:
+            if draft.client_id is None:
+                raise
+            draft.refusal = refusal.with_traceback(None)
+            return 0.0
+        return self._take_turn(member)
+
+    def _heard(self, member: Member, judge: Callable[[], Result]) -> Result:
+        """What comes of judging a text, if it is its author's turn; raises ProtocolError."""
+        rank, now_ms = self.rank_of(member), _now_ms()
+        if rank:
+            return judge()
+        self.order.check_voice(member.person_id, rank, now_ms)
+        self._paces.check(member.person_id, self.order.slow_s(rank, now_ms))
+        return self._paces.timed(member.person_id, judge)
+
+    def _take_turn(self, member: Member) -> float:
+        return self._paces.take(member.person_id, self.order.slow_s(self.rank_of(member), _now_ms()))
+
+    def _drafted(self, draft: Draft, spoke_s: float, done: Done, outcome: int | ProtocolError) -> None:
+        if draft.entries and isinstance(outcome, int):
+            self._stored = self._stored.changed(draft.entries)
+            if self._ownership is draft.entries:
                 self._ownership = {}
-        if was_held:
+        is_held = not isinstance(outcome, int) and outcome.code == "held"
+        if not (draft.is_new and (is_held or isinstance(outcome, int))):
+            self._paces.give_back(draft.by.id, spoke_s)
+        elif is_held:
             self._recount()
         done(outcome)
         self._settled()
-
-    def _check_pace(self, person_id: str, slow_s: int) -> None:
-        if not slow_s:
-            return
-        now_s = time.monotonic()
-        wait_s = self._spoke_s.get(person_id, -slow_s) + slow_s - now_s
-        if wait_s > 0:
-            sentence = f"Slow mode is on: everybody may say something every {slow_s} s; you can in {wait_s:.0f} s."
-            raise ProtocolError("slow_mode", sentence, retry_after=round(wait_s + 0.005, 2))
-        if len(self._spoke_s) >= _PACES_KEPT:
-            self._spoke_s = {who: at_s for who, at_s in self._spoke_s.items() if at_s + slow_s > now_s}
-        self._spoke_s[person_id] = now_s
 
     # Acting
 
@@ -196,14 +211,18 @@ class Acts:
 
         Raises ProtocolError: `forbidden`, `not_found`, `too_late`, `not_stored`, and what saying something may raise.
         """
+        if type(frame) is Edit:
+            return await self._edit(member, frame)
         decision = self._decide(member, frame)
         if type(frame) is Review:
-            return await self._review(frame, decision, member.person_id), decision
+            return await self._review(member, frame), decision
+        if (absent := self._absent(frame)) is not None:
+            decision = self._decide(member, frame, whom=Person(absent, await self._name_of(absent)))
         if type(frame) is Raid and frame.seconds:
             veterans = await self._veterans()
             decision = self._decide(member, frame, veterans)  # again: he may have lost his right meanwhile
         seq = await self._enact(decision, member.person_id)
-        if type(frame) is SetRules and frame.announcement:
+        if type(frame) is SetRules and frame.announcement and frame.announcement.strip():
             self._host.announce(frame.announcement)
         return seq, decision
 
@@ -211,23 +230,53 @@ class Acts:
         """Raises ProtocolError if this member may not do this now."""
         self._decide(member, frame)
 
-    def _decide(self, member: Member, frame: AnyAct, present: Iterable[str] | None = None) -> Decision:
+    def _decide(
+        self, member: Member, frame: AnyAct, present: Iterable[str] | None = None, whom: Person | None = None
+    ) -> Decision:
         actor = Actor(self._whom(member.person_id), member.is_operator)
         moment = Moment(_now_ms(), self._host.people.ids() if present is None else present)
-        return decide(self.order, frame, actor, self._target(frame), moment)
+        return decide(self.order, frame, actor, self._target(frame, whom), moment)
 
-    def _target(self, frame: AnyAct) -> Target:
-        if not isinstance(frame, GiveRole | Mute | Ban | Kick | Purge):
+    def _target(self, frame: AnyAct, whom: Person | None) -> Target:
+        if not isinstance(frame, _ActOnPerson):
             return Target()
         id = frame.person
-        return Target(self._whom(id), self._host.is_operator(id), frozenset(self._host.addresses_of(id)))
+        known = self._known(id) or whom or Person(id, "")
+        return Target(known, self._host.is_operator(id), frozenset(self._host.addresses_of(id)))
 
     def _whom(self, person_id: str) -> Person:
+        return self._known(person_id) or Person(person_id, "")
+
+    def _known(self, person_id: str) -> Person | None:
         """Somebody as he is called here, or was when he was last dealt with."""
         if (here := self._host.people.find(person_id)) is not None:
             return here
         standing = self.order.people.get(person_id)
-        return Person(person_id, standing.name if standing else "")
+        return None if standing is None else Person(person_id, standing.name)
+
+    def _absent(self, frame: AnyAct) -> str | None:
+        """On whom an act is, if only the log may know him."""
+        return frame.person if isinstance(frame, _ActOnPerson) and self._known(frame.person) is None else None
+
+    async def person(self, person_id: str) -> Person:
+        """Somebody who is or was in this room; raises ProtocolError `not_found` of anybody else."""
+        return self._known(person_id) or Person(person_id, await self._name_of(person_id))
+
+    async def _name_of(self, person_id: str) -> str:
+        name = await self._log.name_of(self._host.name, person_id)
+        if name is None:
+            raise ProtocolError("not_found", "Nobody of that kind was ever here.")
+        return name
+
+    async def _edit(self, member: Member, frame: Edit) -> tuple[int, Decision]:
+        """An edit is heard like something said: at its author's turn, which it uses."""
+        decision = self._heard(member, partial(self._decide, member, frame))
+        spoke_s = self._take_turn(member)
+        try:
+            return await self._enact(decision, member.person_id), decision
+        except ProtocolError:
+            self._paces.give_back(member.person_id, spoke_s)
+            raise
 
     async def _veterans(self) -> list[str]:
         """Who of those present is no newcomer."""
@@ -239,12 +288,13 @@ class Acts:
     async def _enact(self, decision: Decision, by: str) -> int:
         """Let a decision count, store it, and let it take effect; all or nothing."""
         decision = decision._replace(put_out=tuple(self._named(decision.put_out)))
+        self._drop_reactions(
+            {part.work.person for part in (decision, *decision.extra) if isinstance(part.work, Purging)}
+        )
         if self._ownership.keys() & decision.entries.keys():
             self._ownership = {}  # how the owner stands is stored with this decision
         self.order = self.order.changed({**self._ownership, **decision.entries})
-        outcomes = [self._store(decision, by), *(self._store(extra, by) for extra in decision.extra)]
-        seqs = await asyncio.gather(*outcomes)
-        return seqs[0]
+        return await self._store(decision, by)
 
     def _named(self, put_outs: Iterable[PutOut]) -> Iterator[PutOut]:
         """Who came by an invitation is known by name, as the decision makes that be forgotten."""
@@ -262,7 +312,9 @@ class Acts:
         self._storing += 1
         entries = {**self._ownership, **decision.entries}
         done = partial(self._enacted, decision, self._ownership, stored)
-        self._log.append(Change(self._host.name, by, done, decision.event, decision.work, entries, decision.record))
+        further = tuple(_further(extra) for extra in decision.extra)
+        event, work, record = decision.event, decision.work, decision.record
+        self._log.append(Change(self._host.name, by, done, event, work, entries, record, further))
         return stored
 
     def _enacted(
@@ -315,25 +367,43 @@ class Acts:
             self._reactions_timer = loop.call_at(due_s, self._store_reactions)
         return stored
 
+    def _drop_reactions(self, people: set[str]) -> None:
+        """What these people did is not to be told any more."""
+        kept = [(reacting, stored) for reacting, stored in self._reacting if reacting.by.id not in people]
+        dropped = [stored for reacting, stored in self._reacting if reacting.by.id in people]
+        self._reacting = kept
+        for stored in dropped:
+            _settle(stored, ProtocolError("forbidden", "A moderator removed what you did here."))
+
     def _store_reactions(self) -> None:
         self._reactions_timer = None
         self._reactions_told_s = asyncio.get_running_loop().time()
         reacting, self._reacting = self._reacting, []
         self._storing += 1
         work = [each for each, _ in reacting]
-        done = partial(self._reacted, [stored for _, stored in reacting])
-        self._log.append(Change(self._host.name, "", done, Reacted(0, 0, []), work, self._ownership))
+        refused: dict[int, ProtocolError] = {}
+        done = partial(self._reacted, reacting, refused)
+        event = Reacted(0, 0, [])
+        self._log.append(Change(self._host.name, "", done, event, work, self._ownership, refused=refused))
 
-    def _reacted(self, stored: "list[asyncio.Future[int]]", outcome: int | ProtocolError) -> None:
-        for each in stored:
-            _settle(each, outcome)
+    def _reacted(
+        self,
+        reacted: "list[tuple[Reacting, asyncio.Future[int]]]",
+        refused: dict[int, ProtocolError],
+        outcome: int | ProtocolError,
+    ) -> None:
+        for reacting, stored in reacted:
+            _settle(stored, refused.get(reacting.message, outcome))
         self._settled()
 
     # Review
 
-    async def _review(self, review: Review, decision: Decision, by: str) -> int:
+    async def _review(self, member: Member, review: Review) -> int:
         """Show a held message as if it were said now, or refuse it; its speaker is told."""
         held, client_id = await self._log.held_message(self._host.name, review.held)
+        decision, by = self._decide(member, review), member.person_id  # he may have lost his right meanwhile
+        if decision.record is not None:
+            decision.record.whom = held.by
         if not review.show:
             decision = decision._replace(work=Refusing(review.held))
             await self._enact(decision, by)
@@ -366,15 +436,32 @@ class Acts:
         self._settled()
 
     def _recount(self) -> None:
-        """Ask how many messages are held and tell the moderators if that changed."""
+        """Ask how many messages are held and tell the moderators if that changed; once for all who ask meanwhile."""
+        if self._counting is not None:
+            self._is_recount_due = True
+            return
+        self._is_recount_due = False
         self._storing += 1
-        asyncio.ensure_future(self._log.held(self._host.name)).add_done_callback(self._recounted)
+        self._counting = asyncio.ensure_future(self._log.held_count(self._host.name))
+        self._counting.add_done_callback(self._recounted)
 
-    def _recounted(self, counting: "asyncio.Future[list[Any]]") -> None:
-        if not counting.cancelled() and counting.exception() is None and len(counting.result()) != self.held:
-            self.held = len(counting.result())
+    def _recounted(self, counting: "asyncio.Future[int]") -> None:
+        self._counting = None
+        if not counting.cancelled() and counting.exception() is None and counting.result() != self.held:
+            self.held = counting.result()
             self._host.tell_moderators(encode(Waiting(self.held)))
+        if self._is_recount_due:
+            self._recount()
         self._settled()
+
+
+_ActOnPerson = GiveRole | Mute | Ban | Kick | Purge
+
+
+def _further(extra: Decision) -> Further:
+    assert not (extra.entries or extra.put_out or extra.extra)
+    assert extra.work is None or isinstance(extra.work, Purging)  # of which nothing can be refused
+    return Further(extra.event, extra.work, extra.record)
 
 
 def _settle(stored: "asyncio.Future[int]", outcome: int | ProtocolError) -> None:

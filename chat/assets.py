@@ -22,7 +22,7 @@ GROUND = "styles/base.css"
 # What a file's ending means; a file with another one (an editor's copy) is not served.
 TYPES = {
     ".css": "text/css; charset=UTF-8",
-    ".js": "text/javascript; charset=UTF-8",
+    ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
 

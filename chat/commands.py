@@ -3,10 +3,6 @@
 Owns what these print. Invariant: a command is done, or refused with one sentence, and no server starts.
 """
 
-import sqlite3
-from pathlib import Path
-
-from chat.eventlog import LogRefused
 from chat.eventlog.erasing import erase
 from chat.settings import Settings
 from chat.starting import admin_link
@@ -32,13 +28,5 @@ def _introduced(link: str) -> str:
 
 
 def _erased(database: str, person_id: str) -> str:
-    if not Path(database).is_file():  # else one would be made
-        raise LogRefused(f"There is no database {database}: name the right one with --database.")
-    try:
-        rooms = erase(database, person_id)
-    except sqlite3.Error as error:
-        raise LogRefused(
-            f"Nothing was erased from {database} ({error}): make room on the disk and try again."
-        ) from None
-    lines = [f"{room}: {count} removed" for room, count in rooms]
+    lines = [f"{room}: {count} removed" for room, count in erase(database, person_id)]
     return "\n".join(lines) if lines else f"Nothing of {person_id} is kept in {database}."

@@ -373,7 +373,8 @@ def _ban(case: _Case, frame: Ban) -> Decision:
     whom, until = case.person_below(frame.person), _end(frame.seconds, case.now_ms)
     extra = (_purge_of(case, frame, whom),) if frame.purge else ()
     if not until:
-        return _unban(case, frame, whom)._replace(extra=extra)
+        lifted = _unban(case, frame, whom)
+        return extra[0] if extra and lifted.event is None else lifted._replace(extra=extra)
     standing = case.order.standing(whom)
     if standing.role:
         extra = (Decision({}, RoleGiven(0, 0, case.by, whom, "")), *extra)

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from chat import doors
 from chat.acts import Member
 from chat.eventlog import EventLog
+from chat.order import for_good
 from chat.passwords import hash_password
 from chat.protocol import (
     Acts,
@@ -79,25 +80,23 @@ async def _acts(room: Room, log: EventLog, asked: AskActs) -> Acts:
 
 async def _card(room: Room, log: EventLog, asked: AskPerson) -> PersonCard:
     said = await log.said_by(room.name, asked.person, _known(asked.before), asked.limit)
-    here = room.people.find(asked.person)
-    standing = room.acts.order.people.get(asked.person)
+    whom = await room.acts.person(asked.person)
+    is_here = room.people.find(whom.id) is not None
     card = PersonCard(
-        id=asked.person,
-        name=here.name if here else standing.name if standing else "",
-        role=room.acts.order.role_of(asked.person),
-        here=here is not None,
-        from_address=room.people_at(room.addresses_of(asked.person)) if here else 0,
+        id=whom.id,
+        name=whom.name,
+        role=room.acts.order.role_of(whom.id),
+        here=is_here,
+        from_address=room.people_at(room.addresses_of(whom.id)) if is_here else 0,
         events=[Raw(event.body) for event in said.events if event.seq <= room.shown_seq],
         more_before=said.more_before,
         ref=asked.ref,
     )
-    for restraint in room.acts.order.restraints(_now_ms()):
-        if restraint.whom.id == asked.person and not restraint.address:
-            card.reason = restraint.reason or UNSET
-            if restraint.act == "mute":
-                card.muted_until = restraint.until
-            else:
-                card.banned_until = restraint.until
+    standing, now_ms = room.acts.order.standing(whom), _now_ms()
+    if standing.muted_until > now_ms:
+        card.muted_until, card.muted_for = standing.muted_until, standing.muted_for or UNSET
+    if standing.banned_until > now_ms:
+        card.banned_until, card.banned_for = for_good(standing.banned_until), standing.banned_for or UNSET
     return card
 
 

@@ -304,6 +304,13 @@ class RoomsPage(Page):
         self.show_page("rooms.html")
 
 
+class ModeratorsPart(Answer):
+    """`GET /moderation`: what of the page only moderators have."""
+
+    def get(self) -> None:
+        self.show_page("moderation.html", moderators_words=self._languages.moderators_script(self._language()))
+
+
 class NotFound(Answer):
     def prepare(self) -> None:
         raise HTTPError(404)
@@ -337,7 +344,7 @@ class StaticFile(Answer):
         self._tag = found.tag
         self.set_header("Content-Security-Policy", FILE_POLICY)
         is_ours = version == self._assets.version  # else it is for the page of another version
-        self.set_header("Cache-Control", "public, max-age=31536000, immutable" if is_ours else "no-cache")
+        self.set_header("Cache-Control", "max-age=31536000, immutable" if is_ours else "no-cache")
         if found.packed is not None and "gzip" in self.request.headers.get("Accept-Encoding", ""):
             self.set_header("Content-Encoding", "gzip")
             self.finish(found.packed)

@@ -7,7 +7,7 @@ all that English says, with the same places in it, or the server does not start.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "templates" / "languages"
@@ -15,6 +15,13 @@ ENGLISH = "en"
 
 Entry = str | dict[str, str]  # a sentence, or its forms by plural category
 Table = dict[str, Entry]
+
+# Sentences by their key's first word: what only templates say, and what only moderators read, which comes later.
+TEMPLATES_OWN = {"admin", "bar", "door", "error_page", "export", "language", "menu", "noscript", "toast"}
+MODERATORS = {
+    *("announcing", "card", "deed", "filter", "hand_over", "invite", "password", "raid", "reason", "record", "review"),
+    *("rule", "standing", "sure"),
+}
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _RANGE = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?")
@@ -39,7 +46,11 @@ class Languages:
             for fault in faults(english, table):
                 raise BrokenTable(f"{folder / tag}.json {fault}.")
         self.names = [(tag, self.sentence(tag, "language.name")) for tag in self._tables]
-        self._scripts = {tag: _script(table) for tag, table in self._tables.items()}
+        self._scripts = {
+            tag: _script(table, lambda kind: kind not in TEMPLATES_OWN | MODERATORS)
+            for tag, table in self._tables.items()
+        }
+        self._moderators = {tag: _script(table, MODERATORS.__contains__) for tag, table in self._tables.items()}
 
     def choose(self, chosen: str | None, accept_language: str) -> str:
         """The tag of the language to answer in: the person's choice, else his browser's, else English."""
@@ -59,8 +70,12 @@ class Languages:
         return key in self._tables[ENGLISH]
 
     def script(self, tag: str) -> str:
-        """The table as JSON that may stand inside <script type="application/json">."""
+        """What the page's scripts say, as JSON that may stand inside <script type="application/json">."""
         return self._scripts[tag]
+
+    def moderators_script(self, tag: str) -> str:
+        """What they say besides to moderators."""
+        return self._moderators[tag]
 
 
 def faults(english: Table, table: Table) -> Iterator[str]:
@@ -99,8 +114,9 @@ def _filled(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _script(table: Mapping[str, Entry]) -> str:
-    return json.dumps(table, ensure_ascii=False, separators=(",", ":")).translate(_IN_SCRIPT)
+def _script(table: Mapping[str, Entry], is_wanted: Callable[[str], bool]) -> str:
+    wanted = {key: entry for key, entry in table.items() if is_wanted(key.partition(".")[0])}
+    return json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).translate(_IN_SCRIPT)
 
 
 def _by_preference(accept_language: str) -> list[str]:

@@ -1,8 +1,20 @@
-"""How often a person may do a thing: token buckets, one number a person.
+"""How often a person may do a thing: token buckets, one number a person, and the pace of a room.
 
-Knows no socket and no clock; the caller says what time it is. Invariant: whoever has been quiet
-for burst / rate seconds has a full bucket again, and a full bucket is not kept.
+Knows no socket. Invariants: whoever has been quiet for burst / rate seconds has a full bucket again, and a full
+bucket is not kept; a room's paces are bounded.
 """
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+
+from chat.protocol import ProtocolError
+
+FILTER_S, FILTER_REST = 0.005, 20  # over whose text the filter took longer, he waits so many times as long
+_PACES_KEPT = 50_000  # of people, the newest
+
+Result = TypeVar("Result")
 
 
 class RateLimit:
@@ -27,3 +39,52 @@ class RateLimit:
     def forget_full(self, now_s: float) -> None:
         """Drop the buckets that are full: a new one would be the same."""
         self._full_at_s = {who: at_s for who, at_s in self._full_at_s.items() if at_s > now_s}
+
+
+class Paces:
+    """Who has to wait before he is heard again: in slow mode, and after a text over which the filter took long."""
+
+    def __init__(self) -> None:
+        self._spoke_s: OrderedDict[str, float] = OrderedDict()  # when somebody last spoke in slow mode
+        self._rests_until_s: OrderedDict[str, float] = OrderedDict()
+
+    def check(self, person_id: str, slow_s: int) -> None:
+        """Raise ProtocolError `slow_mode` or `rate_limited` if it is not his turn."""
+        now_s = time.monotonic()
+        wait_s = self._spoke_s.get(person_id, -slow_s) + slow_s - now_s
+        if slow_s and wait_s > 0:
+            sentence = f"Slow mode is on: everybody may say something every {slow_s} s; you can in {wait_s:.0f} s."
+            raise ProtocolError("slow_mode", sentence, retry_after=round(wait_s + 0.005, 2))
+        wait_s = self._rests_until_s.get(person_id, 0.0) - now_s
+        if wait_s > 0:
+            sentence = "This room's filter took long over your last text; try again."
+            raise ProtocolError("rate_limited", sentence, retry_after=round(wait_s + 0.005, 2))
+
+    def timed(self, person_id: str, judge: Callable[[], Result]) -> Result:
+        """Have a text judged; whose text takes long makes himself slow, and neither the room nor the server."""
+        began_s = time.thread_time()
+        try:
+            return judge()
+        finally:
+            took_s = time.thread_time() - began_s
+            if took_s > FILTER_S:
+                _note(self._rests_until_s, person_id, time.monotonic() + took_s * FILTER_REST)
+
+    def take(self, person_id: str, slow_s: int) -> float:
+        """Have him speak now: when that was, or 0.0 if he may go on at once."""
+        if not slow_s:
+            return 0.0
+        _note(self._spoke_s, person_id, time.monotonic())
+        return self._spoke_s[person_id]
+
+    def give_back(self, person_id: str, taken_s: float) -> None:
+        """He has not spoken then after all."""
+        if taken_s and self._spoke_s.get(person_id) == taken_s:
+            del self._spoke_s[person_id]
+
+
+def _note(moments_s: OrderedDict[str, float], person_id: str, moment_s: float) -> None:
+    moments_s[person_id] = moment_s
+    moments_s.move_to_end(person_id)
+    if len(moments_s) > _PACES_KEPT:
+        moments_s.popitem(last=False)

@@ -567,8 +567,9 @@ class PersonCard(Struct, tag="person"):
     events: list[msgspec.Raw]
     more_before: bool
     muted_until: int | UnsetType = UNSET
+    muted_for: str | UnsetType = UNSET  # the reason
     banned_until: int | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
+    banned_for: str | UnsetType = UNSET
     ref: Ref | UnsetType = UNSET
 
 

@@ -132,7 +132,7 @@ class Room:
         self._opening: Opening | None = None
         self._loading: asyncio.Future[None] | None = None
         self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
-        self._rewritings = 0  # commits that rewrote something
+        self._rewritings = 0  # acts that may have rewritten something, however far back
         self._entering = 0
         self._early: list[tuple[list[Event], dict[int, bytes]]] = []  # committed while the room was loading
         self._last_seq = 0  # of what is to be said; shown_seq once it is
@@ -245,7 +245,7 @@ class Room:
         log = self._log
         if not is_ours(log.epochs, self._opening, log.epoch, self.shown_seq, past.epoch, past.after):
             return "reset", newest
-        if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq <= self.shown_seq:
+        if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq:
             return "gap", newest
         if (
             self._recent.after(past.after, self.shown_seq) is None
@@ -327,8 +327,10 @@ class Room:
         return [(number, frame) for number, frame in frames if number <= self.shown_seq]
 
     async def _read_after(self, seq: int) -> list[tuple[int, bytes]]:
+        shown_seq = self.shown_seq
         stored = await self._log.after(self.name, seq, _WHOLE_EVENTS, self._piece_bytes)
-        return [(event.seq, text_frame(event.body)) for event in stored.events]
+        # Where nothing is kept any more there is nothing to feed: who waits for it is up to date.
+        return [(event.seq, text_frame(event.body)) for event in stored.events] or [(shown_seq, b"")]
 
     # Saying
 
@@ -341,6 +343,8 @@ class Room:
             if event.seq > self._last_seq:  # else it was read when the room loaded
                 self._last_seq = event.seq
                 self._utter(_Utterance(text_frame(event.body), event=event))
+            if not event.body.startswith(_MESSAGE):
+                self._rewritings += 1
             if event.body.startswith(_TRIMMED):
                 self._first_seq = decode_trimmed(event.body).before
                 self._recent.forget_before(self._first_seq)
@@ -349,7 +353,6 @@ class Room:
 
     def _rewrite(self, changed: dict[int, bytes]) -> None:
         """Let nobody hear any more what was removed or edited: not who comes next, and not what is yet to be said."""
-        self._rewritings += 1
         self._recent.rewrite(changed)
         for place, utterance in enumerate(self._unsaid):
             event = utterance.event

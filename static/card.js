@@ -193,10 +193,10 @@ export class Card {
   }
 
   #paintRestraints() {
-    const { muted_until, banned_until, reason } = this.#card;
+    const { muted_until, muted_for, banned_until, banned_for } = this.#card;
     const lines = [
-      muted_until && this.#restraint(untilSentence("muted", muted_until), reason, () => this.#lift("mute")),
-      banned_until && this.#restraint(untilSentence("banned", banned_until), reason, () => this.#lift("ban")),
+      muted_until && this.#restraint(untilSentence("muted", muted_until), muted_for, () => this.#lift("mute")),
+      banned_until && this.#restraint(untilSentence("banned", banned_until), banned_for, () => this.#lift("ban")),
     ];
     replaceLines(byId("card-restraints"), lines.filter(Boolean));
   }
@@ -267,7 +267,9 @@ export class Card {
   /** Does `frame` on him with the reason that was written; `said` tells how. */
   #do(frame, said) {
     const act = { ...frame, person: this.#card.id, reason: this.#reason.value.trim() };
-    const inverse = inverseOf(act, this.#card, this.#page.visit.order.now());
+    const { muted_for, banned_for } = this.#card;
+    const before = { ...this.#card, reason: act.type === "mute" ? muted_for : banned_for };
+    const inverse = inverseOf(act, before, this.#page.visit.order.now());
     return this.#deeds.do(act, { said, inverse });
   }
 

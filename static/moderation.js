@@ -10,10 +10,13 @@ import { Card } from "./card.js";
 import { Deeds } from "./deeds.js";
 import { byId, fromTemplate, part, setText } from "./dom.js";
 import { Pause } from "./pause.js";
+import { pieceAt } from "./piece.js";
 import { Raid } from "./raid.js";
 import { Review } from "./review.js";
 import { RoomOrder } from "./roomorder.js";
-import { count, t } from "./words.js";
+import { count, learn, t } from "./words.js";
+
+await furnish();
 
 const DIALOGS = ["card", "sure", "order", "review", "records"];
 const REFRESH_MS = 100; // what is done is told twice, as an answer and as an event
@@ -199,4 +202,15 @@ function placeBeside(choice, node) {
   const { width, height } = choice.getBoundingClientRect();
   const y = bottom + height > innerHeight ? top - height : bottom;
   choice.style.setProperty("inset", `${Math.max(0, y)}px auto auto ${Math.max(0, Math.min(left, innerWidth - width))}px`);
+}
+
+/** Brings the page what of it only moderators have: sentences, style, markup. */
+async function furnish() {
+  const piece = await pieceAt("/moderation");
+  const style = piece.getElementById("moderators-style");
+  const isStyled = new Promise((resolve) => { style.onload = style.onerror = resolve; });
+  learn(JSON.parse(piece.getElementById("moderators-words").textContent));
+  document.head.append(style);
+  document.body.append(piece.getElementById("moderation"));
+  await isStyled;
 }

@@ -96,7 +96,8 @@ export class Order {
   }
 
   mayEdit(event) {
-    const isInTime = event.at >= this.now() - this.#rules.edit_s * 1000;
+    const { edit_s } = this.#rules;
+    const isInTime = edit_s === 0 || event.at >= this.now() - edit_s * 1000;
     return isMessage(event) && this.#isMine(event) && isInTime && this.silence === null;
   }
 

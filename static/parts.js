@@ -132,7 +132,7 @@ export class Segments {
     this.#shown = String(choices);
     for (const node of this.#buttons) node.remove();
     this.#group.style.setProperty("--choices", choices.length);
-    this.#group.style.setProperty("--half", choices.length > 4 ? Math.ceil(choices.length / 2) : choices.length);
+    this.#group.style.setProperty("--half", choices.length > 3 ? Math.ceil(choices.length / 2) : choices.length);
     this.#group.append(...choices.map((value) => button(this.#textOf(value), () => this.#onPick(value), "segment")));
   }
 }

@@ -122,7 +122,8 @@ const SHAPES = new Map([...EVENTS, ...Object.entries({
   held: shape({ held: listOf(isHeldMessage) }),
   person: shape({
     ...person, role: isText, here: isFlag, from_address: isCount, events: listOf(isEvent), more_before: isFlag,
-    muted_until: optional(isUntil), banned_until: optional(isUntil), reason: optional(isText),
+    muted_until: optional(isUntil), muted_for: optional(isText),
+    banned_until: optional(isUntil), banned_for: optional(isText),
   }),
   invite: shape({ invite: isInvite, path: isText }),
   order: shape({

@@ -22,6 +22,11 @@ export function speak(language, sentences) {
   formats = {};
 }
 
+/** Takes sentences that not every page has. */
+export function learn(sentences) {
+  table = { ...table, ...sentences };
+}
+
 const MAKERS = {
   plural: () => new Intl.PluralRules(tag),
   list: () => new Intl.ListFormat(tag, { type: "conjunction" }),

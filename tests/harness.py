@@ -67,9 +67,11 @@ class Harness:
     def __init__(self, start: Callable[[IO[str], IO[str]], "Forked | subprocess.Popen[str]"], out: Path) -> None:
         """`start` is given where its output goes."""
         self.out = out
-        self._files = contextlib.ExitStack()
-        self._output = [self._files.enter_context(tempfile.TemporaryFile("w+")) for _ in ("stdout", "stderr")]
-        self._process = start(*self._output)
+        with contextlib.ExitStack() as stack:
+            self._stdout = stack.enter_context(tempfile.TemporaryFile("w+"))
+            self._stderr = stack.enter_context(tempfile.TemporaryFile("w+"))
+            self._process = start(self._stdout, self._stderr)
+            self._files = stack.pop_all()
 
     @classmethod
     def against(cls, url: str, out: Path, *, files: int = 0, **options: Any) -> "Harness":
@@ -113,7 +115,7 @@ class Harness:
     def ended(self, *, is_loud: bool = False) -> Ended:
         """Wait for the end, and look at what every run has to leave in order; tracebacks only if it `is_loud`."""
         exit_code = self._process.wait(RUN_S)
-        stdout, stderr = (written(file) for file in self._output)
+        stdout, stderr = (written(file) for file in (self._stdout, self._stderr))
         there = (self.out / "result.json").exists()
         ended = Ended(exit_code, stdout, stderr, load_result(self.out) if there else {})
         assert is_loud or "Traceback" not in stdout + stderr, stdout + stderr

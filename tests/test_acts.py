@@ -7,10 +7,11 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest import mock
 
 from tornado.testing import ExpectLog
 
-from chat import serving
+from chat import limits, serving
 from chat.protocol import MAX_INTEGER
 from tests.house import ChatTestCase, Member, SocketClosed, in_time, settings, until
 
@@ -41,6 +42,10 @@ class ActsTestCase(ChatTestCase):
             frame = await member.next()
             if frame.get("client_id") == client_id:
                 return int(frame["seq"]) if frame["type"] == "ack" else str(frame["code"])
+
+    async def reading_asked(self) -> None:
+        """Return when somebody waits for the log to be read, which is held."""
+        await until(self.app.event_log._reader_thread._work_queue.qsize)
 
     async def pair(self) -> tuple[Member, Member]:
         """The owner of the room, and somebody."""
@@ -98,8 +103,10 @@ class DecidedTest(ActsTestCase):
             ann.send(type="mute", person=bob.id, seconds=60, ref=1)
             await until(lambda: self.app.socket_class.rooms["default"].acts.order.people.get(bob.id))
             bob.say("too late", "b1")
-            self.assertEqual((await bob.hears("error", client_id="b1"))["code"], "muted")
-        await ann.hears("done", ref=1)
+            await until(lambda: any(each._says_in_flight for each in self.app.socket_class.sockets))
+            ann.send(type="mute", person=bob.id, seconds=0, ref=2)
+        self.assertEqual((await bob.hears("error", client_id="b1"))["code"], "muted")
+        await ann.hears("done", ref=2)
 
     @in_time
     async def test_who_is_demoted_meanwhile_acts_no_more(self) -> None:
@@ -193,7 +200,7 @@ class RefusedTest(ActsTestCase):
         seq = await self.say(bob, "mine")
         mute = (await self.act(ann, "mute", person=ann.id, seconds=0)).get("code")
         self.assertEqual(mute, "forbidden")
-        act = (await self.act(ann, "rules", slow_s=0, read_only=False))["seq"]
+        act = (await self.act(ann, "rules", links="held"))["seq"]
         for number in (act, 0, 999, MAX_INTEGER):
             for type, more in (("delete", {}), ("edit", {"text": "x"}), ("react", {"kind": "👍"})):
                 self.assertEqual(await self.code(ann, type, message=number, **more), "not_found", (type, number))
@@ -203,7 +210,6 @@ class RefusedTest(ActsTestCase):
         self.assertEqual(await self.code(bob, "edit", message=seq, text="gone"), "not_found")
         self.assertEqual(await self.code(ann, "review", held=7, show=True), "not_found")
         self.assertEqual(await self.code(ann, "review", held=7, show=False), "not_found")
-        self.assertEqual(await self.code(ann, "revoke", invite="nonesuch"), "not_found")
 
     @in_time
     async def test_a_flood_of_acts_is_limited(self) -> None:
@@ -232,7 +238,206 @@ class RefusedTest(ActsTestCase):
         self.assertEqual(await self.code(bob, "delete", message=seq), "done")
 
 
+class SlowTest(ActsTestCase):
+    @in_time
+    async def test_saying_it_again_is_always_safe(self) -> None:
+        """What was stored is acked, whatever was decided since; only what is new is refused."""
+        ann, bob = await self.pair()
+        bob.say("heard", "b1")
+        seq = (await bob.hears("ack", client_id="b1"))["seq"]
+        for act in (
+            {"type": "mute", "person": bob.id, "seconds": 60},
+            {"type": "rules", "read_only": True},
+            {"type": "filter", "patterns": [{"pattern": "heard"}]},
+        ):
+            await self.act(ann, **act)
+            bob.say("heard", "b1")
+            self.assertEqual((await bob.hears("ack", client_id="b1"))["seq"], seq)
+            self.assertIn(await self.say(bob, "heard"), ("muted", "read_only", "refused"))
+
+    @in_time
+    async def test_slow_mode_counts_what_is_new(self) -> None:
+        """A retry, and what the filter refuses, is nobody's turn; a message and an edit are."""
+        ann, bob = await self.pair()
+        bob.say("first", "b1")
+        seq = (await bob.hears("ack", client_id="b1"))["seq"]
+        await self.act(ann, "filter", patterns=[{"pattern": "casino"}])
+        await self.act(ann, "rules", slow_s=3600)
+        bob.say("first", "b1")
+        await bob.hears("ack", client_id="b1")
+        self.assertEqual(await self.say(bob, "a casino"), "refused")
+        self.assertEqual(await self.code(bob, "edit", message=999, text="nothing"), "not_found")
+        self.assertEqual(await self.code(bob, "edit", message=seq, text="edited"), "done")
+        bob.say("too soon", "b2")
+        refused = await bob.hears("error", client_id="b2")
+        self.assertEqual(refused["code"], "slow_mode")
+        self.assertTrue(3500 < refused["retry_after"] <= 3600.01)
+        self.assertEqual(await self.code(bob, "edit", message=seq, text="again"), "slow_mode")
+        bob.say("first", "b1")
+        self.assertEqual((await bob.hears("ack", client_id="b1"))["seq"], seq)
+        self.assertIsInstance(await self.say(ann, "as often as I like"), int)
+        self.assertIsInstance(await self.say(ann, "as I said"), int)
+
+    @in_time
+    async def test_over_whose_text_the_filter_takes_long_waits_alone(self) -> None:
+        """He waits, in every word; nobody else does, and no moderator ever."""
+        ann, bob = await self.pair()
+        cat = await self.join(name="Cat")
+        await self.act(ann, "filter", patterns=[{"pattern": "casino"}])
+        with mock.patch.multiple(limits, FILTER_S=0.0, FILTER_REST=10**9):
+            for member in (ann, bob, cat):
+                self.assertIsInstance(await self.say(member, "dear"), int)
+        seq = await self.say(ann, "and again")
+        self.assertIsInstance(seq, int)
+        self.assertEqual(await self.say(bob, "again"), "rate_limited")
+        dan = await self.join(name="Dan")
+        self.assertIsInstance(await self.say(dan, "hello"), int)
+
+
+class AbsentTest(ActsTestCase):
+    async def left(self, member: Member) -> None:
+        member.vanish()
+        await until(lambda: not self.app.socket_class.rooms["default"].people.find(member.id))
+
+    @in_time
+    async def test_who_has_left_is_dealt_with_by_his_name(self) -> None:
+        """In the event, on his card and in the order; whoever asked for it sees whom it is about."""
+        ann, bob = await self.pair()
+        await self.say(bob, "spam")
+        await self.left(bob)
+        cat = await self.join(name="Cat")
+        self.assertEqual((await self.act(ann, "person", person=bob.id))["name"], "Bob")
+        self.assertEqual(await self.code(ann, "ban", person=bob.id), "done")
+        self.assertEqual((await cat.hears("act"))["whom"], {"id": bob.id, "name": "Bob"})
+        (restraint,) = (await self.act(ann, "order"))["restraints"]
+        self.assertEqual(restraint["whom"]["name"], "Bob")
+
+    @in_time
+    async def test_nobody_is_dealt_with_who_never_was_here(self) -> None:
+        """`not_found`; but first it is asked who has the right to ask."""
+        ann, bob = await self.pair()
+        nobody = "a" * 16
+        for type, more in (("ban", {}), ("mute", {"seconds": 5}), ("kick", {}), ("purge", {}), ("role", {"role": ""})):
+            self.assertEqual(await self.code(ann, type, person=nobody, **more), "not_found", type)
+            self.assertEqual(await self.code(bob, type, person=nobody, **more), "forbidden", type)
+        self.assertEqual(await self.code(ann, "person", person=nobody), "not_found")
+        self.assertEqual((await self.act(ann, "acts"))["acts"], [])
+
+    @in_time
+    async def test_who_was_put_out_and_said_nothing_can_be_banned(self) -> None:
+        """The moderators' log knows him."""
+        ann, bob = await self.pair()
+        await self.act(ann, "kick", person=bob.id)
+        await self.left(bob)
+        cat = await self.join(name="Cat")
+        self.assertEqual(await self.code(ann, "ban", person=bob.id), "done")
+        self.assertEqual((await cat.hears("act", act="ban"))["whom"]["name"], "Bob")
+
+    @in_time
+    async def test_who_is_demoted_while_a_name_is_looked_up_acts_no_more(self) -> None:
+        ann, bob = await self.pair()
+        cat = await self.join(name="Cat")
+        await self.say(cat, "hello")
+        await self.left(cat)
+        await self.act(ann, "role", person=bob.id, role="moderator")
+        with self.reading_held():
+            bob.send(type="mute", person=cat.id, seconds=60, ref=1)
+            await self.reading_asked()
+            await self.act(ann, "role", person=bob.id, role="")
+        self.assertEqual((await bob.hears("error", ref=1))["code"], "forbidden")
+
+
+class RecordsTest(ActsTestCase):
+    @in_time
+    async def test_the_moderators_log_says_whose_message_it_was(self) -> None:
+        """Deleted, shown or refused; what a moderator removes of his own is no record."""
+        ann, bob = await self.pair()
+        seq = await self.say(bob, "first")
+        await self.act(ann, "delete", message=seq, reason="off topic")
+        await self.act(ann, "delete", message=await self.say(ann, "my own"))
+        await self.act(ann, "filter", patterns=[{"pattern": "hmm", "action": "hold"}])
+        for show in (True, False):
+            self.assertEqual(await self.say(bob, "hmm"), "held")
+            (held,) = (await self.act(ann, "held"))["held"]
+            self.assertEqual(await self.code(ann, "review", held=held["id"], show=show), "done")
+        about_bob = (await self.act(ann, "acts", person=bob.id))["acts"]
+        self.assertEqual([record["act"] for record in about_bob], ["review", "review", "delete"])
+        self.assertEqual({record["whom"]["name"] for record in about_bob}, {"Bob"})
+        everything = (await self.act(ann, "acts"))["acts"]
+        self.assertEqual([record["act"] for record in everything], ["review", "review", "filter", "delete"])
+
+    @in_time
+    async def test_how_many_wait_is_told_beyond_what_is_listed(self) -> None:
+        """The count goes up by what came, and is asked for once for all who ask meanwhile."""
+        ann, bob = await self.pair()
+        await self.act(ann, "filter", patterns=[{"pattern": "hmm", "action": "hold"}])
+        asked, log = [], self.app.event_log
+        with mock.patch.object(log, "held_count", lambda room: asked.append(room) or type(log).held_count(log, room)):
+            for number in range(250):
+                bob.say("hmm", f"h{number}")
+            counts = [(await ann.hears("waiting"))["held"]]
+            while counts[-1] < 250:
+                counts.append((await ann.hears("waiting"))["held"])
+        self.assertEqual(counts, sorted(counts))
+        self.assertLess(len(asked), 100)
+
+    @in_time
+    async def test_a_ban_with_all_he_said_is_one_commit(self) -> None:
+        """It cannot be parted: between the ban and the purge nothing is stored."""
+        ann, bob = await self.pair()
+        await self.say(bob, "spam")
+        changes, log = [], self.app.event_log
+        with mock.patch.object(log, "append", lambda asked: changes.append(asked) or type(log).append(log, asked)):
+            self.assertEqual(await self.code(ann, "ban", person=bob.id, purge=True), "done")
+        self.assertEqual(len(changes), 1)
+        self.assertEqual([record["act"] for record in (await self.act(ann, "acts"))["acts"]], ["purge", "ban"])
+
+
+class PendingReactionsTest(ActsTestCase):
+    @in_time
+    async def test_a_purge_takes_a_reaction_that_is_yet_to_be_told(self) -> None:
+        """It is refused, and no event names whoever made it."""
+        ann, bob = await self.pair()
+        await self.act(bob, "react", message=1, kind="🎉")
+        bob.send(type="react", message=1, kind="👀", ref=77)
+        await until(lambda: self.app.socket_class.rooms["default"].acts._reacting)
+        seq = (await self.act(ann, "purge", person=bob.id))["seq"]
+        self.assertEqual((await bob.hears("error", ref=77))["code"], "forbidden")
+        late = await self.join()
+        told = await late.hears("reactions", seq=seq + 1)
+        self.assertEqual([change["reactions"] for change in told["changes"]], [[]])
+        self.assertEqual(late.welcome["head"], seq + 1)
+
+
+class NamesTest(ActsTestCase):
+    @in_time
+    async def test_who_is_muted_speaks_by_nothing_else(self) -> None:
+        """Neither by his name nor by writing; and a name the filter finds is nobody's."""
+        ann, bob = await self.pair()
+        await self.act(ann, "filter", patterns=[{"pattern": "casino"}])
+        bob.send(type="rename", name="best casino")
+        self.assertEqual((await bob.hears("error"))["code"], "refused")
+        await self.act(ann, "mute", person=bob.id, seconds=60)
+        bob.send(type="rename", name="Robert")
+        self.assertEqual((await bob.hears("error"))["code"], "muted")
+        bob.send(type="typing")
+        await self.act(ann, "mute", person=bob.id, seconds=0)
+        bob.send(type="rename", name="Robert")
+        await bob.hears("you", name="Robert")
+        self.assertNotIn("typing", [frame["type"] for frame in await ann.hears_until("presence")])
+
+
 class ReactionsTest(ActsTestCase):
+    @in_time
+    async def test_a_reaction_to_no_message_is_refused_alone(self) -> None:
+        """Others that are told with it are done."""
+        ann, bob = await self.pair()
+        await self.act(ann, "react", message=1, kind="👀")
+        ann.send(type="react", message=1, kind="🎉", ref=1)
+        bob.send(type="react", message=999, kind="🎉", ref=2)
+        self.assertIn("seq", await ann.hears("done", ref=1))
+        self.assertEqual((await bob.hears("error", ref=2))["code"], "not_found")
+
     @in_time
     async def test_reactions_of_a_crowd_are_one_event_a_second(self) -> None:
         """The first is told at once, all others of that second together."""
@@ -279,6 +484,34 @@ class PutOutTest(ActsTestCase):
             self.assertEqual(await member.closed(), 1008)
         await until(lambda: {each.person_id for each in self.app.socket_class.sockets} == {ann.id})
         self.assertLess(time.monotonic() - began_s, 1.0)
+
+    @in_time
+    async def test_a_ban_of_the_address_is_of_all_that_a_person_has(self) -> None:
+        """It puts out as many as the moderator was told before, and keeps them out by whichever they come."""
+        ann, _ = await self.pair()
+        at_home, on_a_train = ({"X-Real-Ip": f"198.51.100.{number}"} for number in (1, 2))
+        troll = await self.join(headers=at_home)
+        await self.join(headers=on_a_train, cookie=troll.cookie)
+        friends = [await self.join(headers=headers) for headers in (at_home, on_a_train)]
+        card = await self.act(ann, "person", person=troll.id)
+        self.assertEqual(card["from_address"], 3)
+        self.assertEqual(await self.code(ann, "ban", person=troll.id, seconds=60, address=True), "done")
+        for friend in friends:
+            self.assertEqual(await friend.closed(), 1008)
+        for headers in (at_home, on_a_train):
+            self.assertEqual((await self.refusal(self.join(headers=headers))).code, 403)
+
+    @in_time
+    async def test_a_lifted_ban_that_is_lifted_again_is_no_event(self) -> None:
+        """It is answered as done, without a seq, and the moderators' log has it once."""
+        ann, bob = await self.pair()
+        await self.act(ann, "ban", person=bob.id)
+        first, second = [await self.act(ann, "ban", person=bob.id, seconds=0) for _ in range(2)]
+        self.assertEqual(
+            (first["type"], second["type"], "seq" in first, "seq" in second), ("done", "done", True, False)
+        )
+        records = (await self.act(ann, "acts"))["acts"]
+        self.assertEqual([record["act"] for record in records], ["unban", "ban"])
 
     @in_time
     async def test_who_is_put_out_hears_nothing_more(self) -> None:

@@ -22,7 +22,7 @@ def test_files_are_kept_as_they_are_and_compressed(tmp_path: Path) -> None:
     """Both forms of a file are ready, the compressed one only where it is the shorter one."""
     assets = Assets(write(tmp_path, styles__a_css="a { color: red; } " * 20, b_js="x"))
     style, script = assets.files["styles/a.css"], assets.files["b.js"]
-    assert (style.type, script.type) == ("text/css; charset=UTF-8", "text/javascript; charset=UTF-8")
+    assert (style.type, script.type) == ("text/css; charset=UTF-8", "text/javascript")
     assert style.packed is not None and len(style.packed) < len(style.body)
     assert gzip.decompress(style.packed) == style.body == b"a { color: red; } " * 20
     assert (script.body, script.packed) == (b"x", None)

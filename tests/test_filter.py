@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chat.filter import MAX_STEPS, TextFilter, check_pattern, check_patterns, has_link
+from chat.filter import MAX_STEPS, TextFilter, check_pattern, check_patterns, folded, has_link
 from chat.protocol import MAX_PATTERN, MAX_PATTERNS, MAX_TEXT, Pattern, ProtocolError
 from tests.support import ROOT
 
@@ -118,6 +119,15 @@ def test_a_disguised_word_is_found(text: str) -> None:
     """Letters of other scripts and widths, unseen characters in the middle and strokes through it do not hide it."""
     assert is_found("scam", text)
     assert is_found(text, "scam")
+
+
+def test_every_combining_mark_belongs_to_its_word() -> None:
+    """A word is another with a mark on it; marks that are drawn over any letter, and so disguise it, do not count."""
+    points = (chr(point) for point in range(0x300, 0x10000))
+    marked = [f"ba{char}" for char in points if unicodedata.category(char)[0] == "M"]
+    others = [text for text in marked if folded(text) != "ba"]
+    assert len(others) > 900
+    assert not [text for text in others if is_found("ba", text)]
 
 
 ASCII_TEXT = st.text("abAB .,-!", max_size=30)
@@ -276,6 +286,24 @@ def test_no_pattern_makes_a_long_text_take_long() -> None:
     command = [sys.executable, "-c", _IN_A_PROCESS_OF_ITS_OWN]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+_WITH_NOTHING_LEFT_TO_BUILD = """
+import re
+import chat.filter, chat.identity
+from chat.protocol import Pattern
+text_filter = chat.filter.TextFilter([Pattern("scam"), Pattern("buy now")])
+chat.filter.confusables_data = chat.identity.confusables_data = re.compile = None
+print(text_filter.found("a sc\u0430m").pattern, text_filter.found("buy " + "\u0301" * 20 + "now").pattern)
+print(chat.filter.has_link("go to example.com"))
+"""
+
+
+def test_the_first_message_does_not_wait_for_tables() -> None:
+    """What letters look alike is worked out as the server starts, not as somebody speaks."""
+    command = [sys.executable, "-c", _WITH_NOTHING_LEFT_TO_BUILD]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.stdout, done.stderr) == ("scam buy now\nTrue\n", "")
 
 
 def test_the_largest_filter_has_memory_enough_to_find_what_it_looks_for() -> None:

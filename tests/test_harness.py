@@ -394,7 +394,8 @@ def test_acts_in_the_room_are_no_faults(tmp_path: Path, chatroom: ServerProcess)
         Client(chatroom.url, "acts") as owner,
         Harness.against(chatroom.url, tmp_path, **{"adapter": "chatroom", **plan}) as harness,
     ):
-        acts = {type for _ in range(4) for type in every_act(owner)}
+        # Eighteen acts: of more than twenty at once the server would refuse some.
+        acts = {type for _ in range(3) for type in every_act(owner)}
         ended = harness.ended()
     assert acts == {"edit", "reactions", "rules", "act", "delete", "purge"}
     assert ended.counts(*FAULTS, "refused", "dropped", "failed") == {**NONE, "refused": 0, "dropped": 0, "failed": 0}

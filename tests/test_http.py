@@ -381,7 +381,7 @@ class StaticTest(HttpTestCase):
     async def test_files_have_their_types(self) -> None:
         """Browsers that may not sniff take a file for what it is said to be."""
         for name, type in (
-            ("app.js", "text/javascript; charset=UTF-8"),
+            ("app.js", "text/javascript"),
             ("style.css", "text/css; charset=UTF-8"),
             ("icon.svg", "image/svg+xml"),
         ):

@@ -110,7 +110,15 @@ def test_the_overview_shows_every_key(page: Page) -> None:
     dialog = page.locator("#keys")
     expect(dialog).to_have_js_property("open", True)
     expect(dialog.locator("dt")).to_have_text(
-        ["New line", "Write", "Leave the message, or the reply", "Next room", "Rooms", "People here", "This overview"]
+        [
+            "New line",
+            "Write",
+            "Leave the message, the reply or the edit",
+            "Next room",
+            "Rooms",
+            "People here",
+            "This overview",
+        ]
     )
     expect(dialog.locator("dd").nth(0).locator("kbd")).to_have_text(["Shift", "Enter"])
     expect(dialog.locator("dd").nth(3).locator("kbd")).to_have_text(["Alt", "↓"])

@@ -13,7 +13,8 @@ from playwright.sync_api import Page
 
 from chat import http, languages
 from chat.assets import FOLDER as STATIC
-from chat.languages import BrokenTable, Languages, faults
+from chat.assets import Assets
+from chat.languages import MODERATORS, TEMPLATES_OWN, BrokenTable, Languages, faults
 
 ALL = Languages()
 TABLES = {path.stem: json.loads(path.read_text("utf-8")) for path in languages.FOLDER.glob("*.json")}
@@ -150,11 +151,30 @@ def test_places_are_filled_and_forms_chosen(tmp_path: Path) -> None:
 
 def test_a_table_cannot_leave_its_script_element(tmp_path: Path) -> None:
     """Nothing in a table can end the element it stands in, and what is read from there is the table."""
-    english = {"language.name": "</script><!-- <script>", "a.b": "line\u2028line\u2029\\ \" '"}
-    (tmp_path / "en.json").write_text(json.dumps(english))
+    english = {"a.c": "</script><!-- <script>", "a.b": "line\u2028line\u2029\\ \" '"}
+    (tmp_path / "en.json").write_text(json.dumps({"language.name": "English", **english}))
     script = Languages(tmp_path).script("en")
     assert not set(script) & set("<\u2028\u2029")
     assert json.loads(script) == english
+
+
+def test_every_sentence_is_where_it_is_said() -> None:
+    """What only templates say goes to no script, what only moderators read comes with what only they have."""
+    assets, words = Assets(), ALL
+    of_all = _named_by(assets, "app.js") | _named_by(assets, "dialogs.js") | _named_by(assets, "rooms.js")
+    of_moderators = _named_by(assets, "moderation.js")
+    kinds = {key.partition(".")[0] for key in ENGLISH}
+    assert {kind for kind in kinds if kind not in of_all | of_moderators} == TEMPLATES_OWN
+    assert {kind for kind in kinds if kind in of_moderators - of_all} == MODERATORS
+    first, later = json.loads(words.script("en")), json.loads(words.moderators_script("en"))
+    assert not first.keys() & later.keys()
+    assert {key for key in ENGLISH if key.partition(".")[0] not in TEMPLATES_OWN} == first.keys() | later.keys()
+
+
+def _named_by(assets: Assets, entry: str) -> set[str]:
+    """The first words of the keys that a module, or what it imports, names."""
+    code = "".join(assets.files[name].body.decode() for name in [entry, *assets._reached_from(entry)])
+    return set(re.findall(r"""["'`](\w+)[.$]""", code))
 
 
 # What keeps a server from starting

@@ -498,9 +498,14 @@ async def test_taking_down_asks_for_no_other_event(make_log: MakeLog) -> None:
     """However many events a room has, only those with an announcement are looked at."""
     async with make_log() as book:
         await book.fill(10)
-        sql = f"SELECT body FROM events WHERE room = 1 AND seq < 9 AND {log_reading.ANNOUNCING} ORDER BY seq DESC"
-        plans = book.log._writer.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
-        assert "events_announcing" in str(plans) and "TEMP B-TREE" not in str(plans)
+        statements: list[str] = []
+        book.log._writer.set_trace_callback(statements.append)
+        await rules(book, Rules(5, announcement=Announcement("first", ANN, 1)), Rules(5))
+        book.log._writer.set_trace_callback(None)
+        asked = [sql for sql in statements if "announcing" in sql]
+        plans = [book.log._writer.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in asked]
+        assert len(plans) == 2
+        assert "USING INDEX events_announcing (room=? AND seq<?)" in str(plans) and "B-TREE" not in str(plans)
 
 
 # People
@@ -834,3 +839,44 @@ async def test_a_memory_log_does_all_of_it(make_log: MakeLog) -> None:
         assert await book.act(Purging(ANN.id), purging(ANN)[1]) == 22
         await book.log.keep("room", 0, 3)
         assert (await book.log.open_room("room", 50)).first == 20
+
+
+@on_a_loop
+async def test_reactions_to_very_many_messages_are_told_in_several_events(make_log: MakeLog) -> None:
+    """None of them is so large that it would cut off whoever hears it; together they tell all."""
+    async with make_log() as book:
+        await book.fill(120)
+        crowd = [Person(f"p{number:015}", "N" * 32) for number in range(8)]
+        work = [Reacting(seq, kind, by, True) for seq in range(1, 121) for kind in REACTIONS for by in crowd]
+        last = await book.act(work, Reacted(0, 0, []))
+        told = book.shown["room"][120:]
+        assert last == told[-1].seq == 120 + len(told)
+        assert max(len(event.body) for event in told) < 64 * 1024
+        assert [seq for event in told for seq in seqs_told(event.body)] == list(range(1, 121))
+
+
+def seqs_told(body: bytes) -> list[int]:
+    return [change.message for change in decode(body, type=Reacted).changes]
+
+
+@on_a_loop
+async def test_a_purge_takes_what_waits_for_review(make_log: MakeLog) -> None:
+    """It is nothing that a moderator could still show; a retry is refused."""
+    async with make_log() as book:
+        await book.say("his", by=ANN, client_id="a", hold_for="link")
+        await book.say("another's", by=BOB, client_id="b", hold_for="link")
+        await book.act(*purging(ANN))
+        assert [held.text for held in await book.log.held("room")] == ["another's"]
+        assert await book.say("his", by=ANN, client_id="a") == "refused"
+
+
+@on_a_loop
+async def test_the_list_of_what_waits_for_review_is_bounded(make_log: MakeLog) -> None:
+    """By bytes as they are written: a moderator must be able to read it."""
+    async with make_log() as book:
+        for number in range(30):
+            await book.say("\x01" * 4000, by=ANN, client_id=f"c{number}", hold_for="link")
+        shown = await book.log.held("room")
+        assert 5 < len(shown) < 30
+        assert len(encode(shown)) < 256 * 1024
+        assert await book.log.held_count("room") == 30

@@ -171,7 +171,7 @@ def test_who_may_not_speak_keeps_what_he_said(modules: Page, code: str) -> None:
 
 
 def test_what_waits_for_a_moderator_stays(modules: Page) -> None:
-    """In another tab, and over a lost line and a reload; what is said after it goes out, and a new line asks after it."""
+    """In another tab, over a lost line and a reload; what is said after it goes out, and a new line asks after it."""
     assert told(
         modules,
         """

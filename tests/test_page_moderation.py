@@ -24,13 +24,13 @@ ANN, BO = "ann".ljust(16, "a"), "bo".ljust(16, "a")
 
 MOUNT = """
     import { byId } from "./dom.js";
-    import { Moderation } from "./moderation.js";
     import { Order } from "./order.js";
     import { Panel } from "./panel.js";
     import { Roster } from "./people.js";
     import { speak } from "./words.js";
 
     speak(document.documentElement.lang, JSON.parse(byId("words").textContent));
+    const { Moderation } = await import("./moderation.js"); // brings sentences of its own
 
     const HOUR_MS = 3_600_000;
     const now = Date.now();
@@ -331,7 +331,9 @@ def test_one_message_is_removed_by_two_presses(desk: Desk) -> None:
 
 def test_the_card_says_how_somebody_stands(desk: Desk) -> None:
     """Role, presence, a mute with its end and reason, which is lifted by one press and comes back by another."""
-    desk.run("room.person = { ...room.person, role: 'moderator', muted_until: Date.now() + 3_600_000, reason: 'Spam' }")
+    desk.run(
+        "room.person = { ...room.person, role: 'moderator', muted_until: Date.now() + 3_600_000, muted_for: 'Spam' }"
+    )
     card = desk.open_card()
     expect(card.locator("#card-standing")).to_have_text("Moderator · here now")
     expect(card.locator("#card-restraints")).to_contain_text("Muted until")

@@ -850,3 +850,26 @@ class HistoryTest(RoomTestCase):
                 return frame
             self.assertEqual(frame["code"], "rate_limited", frame)
             await asyncio.sleep(frame["retry_after"])
+
+
+class NothingKeptTest(RoomTestCase):
+    @in_time
+    async def test_a_room_in_which_nothing_is_kept_any_more_can_be_entered(self) -> None:
+        """By a newcomer and by one who comes back; what is said then has the next seq."""
+        ann = await self.join()
+        for number in range(5):
+            ann.say(f"word {number}")
+            await ann.hears("ack")
+        ann.vanish()
+        await until(lambda: not self.app.socket_class.rooms)
+        later_ms = int(time.time() * 1000) + 1000
+        await self.app.event_log.keep("default", later_ms, 0)  # the messages
+        await self.app.event_log.keep("default", later_ms, 0)  # and the event that told of it
+        await self.app.event_log.settled()
+        newcomer = await self.join()
+        self.assertEqual(newcomer.welcome["head"], 6)
+        back = await self.resume(2, epoch=ann.welcome["epoch"], cookie=ann.cookie)
+        self.assertEqual(back.welcome["resumed"], "gap")
+        back.say("here again")
+        self.assertEqual((await newcomer.hears("message"))["seq"], 7)
+        self.assertEqual((await back.hears("message"))["seq"], 7)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from chat.eventlog import LogRefused, Reacting, Refusing, blanking, clearing
+from chat.eventlog import LogRefused, Reacting, Refusing, blanking, clearing, erasing
 from chat.eventlog.erasing import erase
 from chat.eventlog.opening import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from chat.protocol import (
@@ -134,6 +134,7 @@ WAYS = [
     removed_by_purge,
     removed_by_refusal,
     removed_by_showing_and_deleting,
+    removed_by_taking_down,
     removed_by_trim,
 ]
 
@@ -416,16 +417,19 @@ async def _live(book: Book, room: str, whom: Person) -> None:
         [Reacting(2, REACTIONS[0], by, True) for by in (whom, BOB)], Reacted(0, 0, []), room=room, by=whom.id
     )
     await book.act(None, RoleGiven(0, 0, whom, BOB, "moderator"), by=whom.id, room=room)
-    await book.act(None, Acted(0, 0, "mute", BOB, whom, 5), record=Record("mute", BOB, whom=whom), room=room)
+    mute = Record("mute", BOB, whom=whom, reason="<secret> reason")
+    await book.act(None, Acted(0, 0, "mute", BOB, whom, 5), record=mute, room=room)
     await book.say("<secret> held", by=whom, hold_for="word", room=room)
     await book.act(
         entries={
             f"person:{whom.id}": encode({"name": whom.name, "role": "owner"}),
-            "rules": encode({"announcement": {"text": "welcome", "by": whom, "at": 1}}),
+            "address:k": encode({"until": 9, "whom": whom, "reason": "<secret> ban"}),
             "filter": b"[]",
         },
         room=room,
     )
+    rules = Rules(5, announcement=Announcement("<secret> welcome", whom, 1))
+    await book.act(None, RulesChanged(0, 0, whom, rules), entries={"rules": encode(rules)}, room=room)
 
 
 @on_a_loop
@@ -442,6 +446,9 @@ async def test_an_erased_person_is_nowhere_in_the_files(make_log: MakeLog, path:
     assert [tuple(each) for each in found] == [("one", 2), ("two", 2)]
     assert leftovers(path, "Daniel") == {}
     assert leftovers(path, "<secret> of Dan") == {}
+    # In the room of somebody else, an announcement in the event and in the order.
+    for word, count in (("<secret> reason", 1), ("<secret> ban", 1), ("<secret> welcome", 2)):
+        assert leftovers(path, word) == {path.name: count}
     async with make_log() as book:
         for room in ("one", "two"):
             await _check_erased(book, room, dan, before[room])
@@ -465,12 +472,13 @@ async def _check_erased(book: Book, room: str, whom: Person, before: list[Any]) 
         encode(Reacted(4, ats[3], [MessageReactions(2, [Reaction(REACTIONS[0], 1, [BOB])])])),
         encode(RoleGiven(5, ats[4], nobody, BOB, "moderator")),
         encode(Acted(6, ats[5], "mute", BOB, nobody, 5)),
-        encode(Purged(7, ats[6], whom.id)),
+        encode(RulesChanged(7, ats[6], nobody, Rules(5))),
+        encode(Purged(8, ats[7], whom.id)),
     ]
     opening = await book.log.open_room(room, 1)
-    assert (opening.head, opening.held) == (7, 0)
-    announced = {"announcement": {"text": "welcome", "by": nobody, "at": 1}}
-    assert opening.entries == {"rules": encode(announced), "filter": b"[]"}
+    assert (opening.head, opening.held) == (8, 0)
+    address = encode({"until": 9, "whom": nobody})
+    assert opening.entries == {"rules": encode(Rules(5)), "filter": b"[]", "address:k": address}
     (record,), _ = await book.log.acts(room, None, 9, None)
     assert record == encode(Record("mute", BOB, at=ats[5], id=1, whom=nobody))
 
@@ -512,6 +520,28 @@ async def test_nobody_is_erased_under_a_running_server(make_log: MakeLog, path: 
             erase(str(path), ANN.id)
         assert await book.say() == 2
         assert b"removed" not in (await book.log.after("room", 0, 1)).events[0].body
+
+
+def test_a_disk_that_is_full_is_told_in_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything was erased, and when the file could not be written anew."""
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    asyncio.run(_lived(path))
+    monkeypatch.setattr(erasing, "_rewrite_file", full)
+    with pytest.raises(LogRefused, match=r"may still be in .* \(database or disk is full\): make room .*\.$"):
+        erase(str(path), ANN.id)
+    monkeypatch.setattr(erasing, "_erase", full)
+    with pytest.raises(LogRefused, match=r"Nothing was erased .* \(database or disk is full\): make room .*\.$"):
+        erase(str(path), ANN.id)
+    monkeypatch.undo()
+    assert erase(str(path), ANN.id) == []
+
+
+async def _lived(path: Path) -> None:
+    async with opened(path.parent) as book:
+        await book.say()
 
 
 def test_nobody_is_erased_from_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ class EventLog(Protocol):
         """How somebody was called in the room when he was last heard or dealt with; None if he never was."""
 
     async def held(self, room: str) -> list[HeldMessage]:
-        """The messages that wait for review, oldest first, at most 200."""
+        """The messages that wait for review, oldest first, at most 200 and MAX_PAGE_BYTES."""
 
     async def held_count(self, room: str) -> int:
         """How many messages wait for review."""

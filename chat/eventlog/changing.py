@@ -35,6 +35,7 @@ from chat.protocol import (
 
 MOST_RECORDS = 10_000  # of a room's moderators' log
 _RETOLD_REACTIONS = 200  # messages whose reactions a purge tells
+_REACTED_BYTES = 32 * 1024  # of one event that tells reactions
 
 # `Removed`, as `encode` would write it: SQLite removes all of somebody in one statement, while the loop goes on.
 _REMOVED = """CAST('{"type":"removed","seq":' || seq || ',"at":' || at || '}' AS BLOB)"""
@@ -73,7 +74,7 @@ def _store_act(placing: Placing, tail: Tail, asked: Change) -> int:
 def _take_down(placing: Placing, tail: Tail, changed: RulesChanged) -> None:
     """An announcement that stands no longer goes from the events that told the rules while it did."""
     stands = changed.rules.announcement
-    told = f"SELECT body FROM events WHERE room = ? AND seq < ? AND {ANNOUNCING} ORDER BY seq DESC"
+    told = f"SELECT body FROM {ANNOUNCING} AND room = ? AND seq < ? ORDER BY seq DESC"
     rows = placing.db.execute(told, (tail.room, changed.seq))
     events = (_decode_rules_changed(body) for (body,) in rows)
     for event in list(takewhile(lambda event: event.rules.announcement != stands, events)):
@@ -164,9 +165,17 @@ def _purge(placing: Placing, tail: Tail, asked: Change) -> int:
     seq = _store_act(placing, tail, asked)
     remove_all(placing, tail, person)
     changes = take_back_reactions(placing, tail, person)
-    if changes:
-        placing.add_event(tail, Reacted(0, 0, changes[:_RETOLD_REACTIONS]), "")
+    _tell_reactions(placing, tail, changes[:_RETOLD_REACTIONS])
+    _drop_held(placing, tail, person)
     return seq
+
+
+def _drop_held(placing: Placing, tail: Tail, person: str) -> None:
+    """What waits for review is something he said, too."""
+    his = "room = ? AND person = ? AND refused = 0"
+    forget = f"UPDATE held SET refused = 1, text = '', reply_to = NULL, at = ? WHERE {his}"
+    if placing.db.execute(forget, (placing.batch.now, tail.room, person)).rowcount:
+        tail.held.update({key: True for key in tail.held if key[0] == person})
 
 
 def remove_all(placing: Placing, tail: Tail, person: str) -> int:
@@ -204,16 +213,28 @@ def _react(placing: Placing, tail: Tail, asked: Change) -> int:
     messages = {seq: message for seq in named if (message := _found(placing, tail, seq))}
     if work and not messages:
         raise _not_found()
-    asked.refused = {seq: _not_found() for seq in named if seq not in messages}
+    asked.refused.update((seq, _not_found()) for seq in named if seq not in messages)
     for reacting in work:
         if reacting.message in messages:
             _turn(placing, tail, reacting)
     changes = _retold(placing, tail, messages.values())
     if not changes:
         return 0
-    if isinstance(asked.event, Reacted):
-        asked.event.changes = changes
-    return _store_act(placing, tail, asked)
+    placing.enter(tail, asked.entries)
+    return _tell_reactions(placing, tail, changes)
+
+
+def _tell_reactions(placing: Placing, tail: Tail, changes: list[MessageReactions]) -> int:
+    """Tell them in as many events as it takes, as a large one would cut off whoever hears it; the last one's seq."""
+    told: list[MessageReactions] = []
+    seq = told_bytes = 0
+    for change in changes:
+        change_bytes = len(encode(change))
+        if told and told_bytes + change_bytes > _REACTED_BYTES:
+            seq, told, told_bytes = placing.add_event(tail, Reacted(0, 0, told), ""), [], 0
+        told.append(change)
+        told_bytes += change_bytes
+    return placing.add_event(tail, Reacted(0, 0, told), "") if told else seq
 
 
 def _turn(placing: Placing, tail: Tail, reacting: Reacting) -> None:

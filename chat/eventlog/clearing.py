@@ -53,6 +53,7 @@ def trim(placing: Placing, asked: Keeping) -> int:
     if extent(placing.db, asked.room).room is None:
         return 0
     tail = placing.tail(asked.room)
+    _drop_old_held(placing, tail, asked.since_ms)
     first = first_to_keep(placing.db, tail.extent, asked.since_ms, asked.events)
     if first <= tail.first:
         return 0
@@ -75,6 +76,13 @@ def _remove_edits(placing: Placing, tail: Tail) -> None:
     )
     for seq, at in left.fetchall():
         placing.rewrite(tail, Removed(seq, at))
+
+
+def _drop_old_held(placing: Placing, tail: Tail, since_ms: int) -> None:
+    """What nobody has reviewed in so long a time is too old, too."""
+    if placing.db.execute("DELETE FROM held WHERE room = ? AND at < ?", (tail.room, since_ms)).rowcount:
+        tail.held = placing.read_held(tail.room)
+        placing.batch.is_removing = True
 
 
 class Clearing:

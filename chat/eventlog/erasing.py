@@ -1,10 +1,11 @@
 """How a person is taken out of a log altogether, while no server runs on it.
 
-All he said becomes `removed`, a `purge` tells those who come back, his reactions go, and wherever else
-he is named only his id is left, which says nothing about anybody. Invariant: every seq and `at` stays,
-and nothing else of the log changes.
+All he said becomes `removed`, a `purge` tells those who come back, his reactions and announcements go, the
+reasons of what he did and of what was done to him, too, and wherever else he is named only his id is left, which says
+nothing about anybody. Invariant: every seq and `at` stays, and nothing else of the log changes.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import msgspec
 
 from chat.eventlog import LogRefused
 from chat.eventlog.changing import remove_all, take_back_reactions
-from chat.eventlog.opening import checkpoint, let_go, take, transaction
+from chat.eventlog.opening import Taken, checkpoint, let_go, take, transaction
 from chat.eventlog.placing import Placing, Tail
 from chat.protocol import Purged, encode
 
@@ -27,24 +28,45 @@ class Erased(NamedTuple):
 
 
 def erase(path: str, person: str) -> list[Erased]:
-    """Take a person out of all rooms; raises LogRefused, and sqlite3.Error if nothing could be changed."""
+    """Take a person out of all rooms; raises LogRefused."""
     if not os.path.isfile(path):
         raise LogRefused(f"There is no database {path}: name the server's with --database.")
     taken = take(path)
-    db = taken.writer
+    advice = "make room on the disk and do it again"
     try:
-        placing = Placing(db, taken.epochs[taken.epoch])
-        placing.begin()
-        with transaction(db):
-            names = [name for (name,) in db.execute("SELECT name FROM rooms ORDER BY name")]
-            erased = [found for name in names if (found := _erase_in(placing, name, person)) is not None]
-            placing.flush()
-        db.execute("PRAGMA temp_store = FILE")  # the file may be larger than the memory
-        db.execute("VACUUM")  # what was moved about in the file is gone from its old places, too
-        checkpoint(db)
+        with _refusing(f"Nothing was erased from {path}", advice):
+            erased = _erase(taken, person)
+        with _refusing(f"What was erased from {path} may still be in the unused parts of the file", advice):
+            _rewrite_file(taken.writer)
     finally:
         let_go(taken)
     return erased
+
+
+@contextlib.contextmanager
+def _refusing(what: str, advice: str) -> Iterator[None]:
+    """Let a disk that cannot be written be told in one sentence."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LogRefused(f"{what} ({error}): {advice}.") from error
+
+
+def _erase(taken: Taken, person: str) -> list[Erased]:
+    db = taken.writer
+    placing = Placing(db, taken.epochs[taken.epoch])
+    placing.begin()
+    with transaction(db):
+        names = [name for (name,) in db.execute("SELECT name FROM rooms ORDER BY name")]
+        erased = [found for name in names if (found := _erase_in(placing, name, person)) is not None]
+        placing.flush()
+    return erased
+
+
+def _rewrite_file(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA temp_store = FILE")  # the file may be larger than the memory
+    db.execute("VACUUM")  # what was moved about in the file is gone from its old places, too
+    checkpoint(db)
 
 
 def _erase_in(placing: Placing, name: str, person: str) -> Erased | None:
@@ -85,7 +107,7 @@ def _unname_events(placing: Placing, tail: Tail, person: str) -> bool:
 
 def _unname_acts(db: sqlite3.Connection, room: int, person: str) -> bool:
     rows = db.execute("SELECT id, body FROM acts WHERE room = ? AND (by = ? OR whom = ?)", (room, person, person))
-    changed = [(_without(body, person), room, id) for id, body in rows.fetchall()]
+    changed = [(_without_reason(_without(body, person)), room, id) for id, body in rows.fetchall()]
     db.executemany("UPDATE acts SET body = ? WHERE room = ? AND id = ?", changed)
     return bool(changed)
 
@@ -96,6 +118,8 @@ def _unname_entries(placing: Placing, tail: Tail, person: str) -> bool:
     changed: dict[str, bytes | None] = {}
     for key, body in entries.items():
         kept = _ban_alone(body) if key == f"person:{person}" else _without(body, person)
+        if key.startswith("address:") and kept and kept != body:
+            kept = _without_reason(kept)
         if kept != body:
             changed[key] = kept
     placing.enter(tail, changed)
@@ -108,10 +132,18 @@ def _ban_alone(standing: bytes) -> bytes | None:
     return encode({"banned_until": until}) if until else None
 
 
+def _without_reason(body: bytes) -> bytes:
+    value = msgspec.json.decode(body)
+    value.pop("reason", None)
+    return encode(value)
+
+
 def _without(body: bytes, person: str) -> bytes:
-    """The same JSON in which a person has no name and, where reactions are listed, does not occur."""
+    """The same JSON in which a person has no name and announces nothing, and is not listed where reactions are."""
     value = msgspec.json.decode(body)
     for each in list(_objects(value)):
+        if isinstance(said := each.get("announcement"), dict) and said["by"]["id"] == person:
+            del each["announcement"]
         if isinstance(reactions := each.get("reactions"), list):
             each["reactions"] = [left for reaction in reactions if (left := _reaction_without(reaction, person))["n"]]
         if each.get("id") == person and "name" in each:

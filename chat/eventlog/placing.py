@@ -164,14 +164,14 @@ class Placing:
     def _forget_refused(self, tail: Tail) -> None:
         old = "DELETE FROM held WHERE room = ? AND refused = 1 AND at < ?"
         if self.db.execute(old, (tail.room, self.batch.now - REMEMBERED_MS)).rowcount:
-            tail.held = self._read_held(tail.room)
+            tail.held = self.read_held(tail.room)
 
     def _release(self, tail: Tail, draft: Draft) -> None:
         self.db.execute("DELETE FROM held WHERE room = ? AND id = ?", (tail.room, draft.held))
         tail.held.pop((draft.by.id, draft.client_id or ""), None)
         self.batch.rewritten.add(tail.name)
 
-    def _read_held(self, room: int) -> dict[tuple[str, str], bool]:
+    def read_held(self, room: int) -> dict[tuple[str, str], bool]:
         known = "SELECT person, client_id, refused FROM held WHERE room = ? AND client_id IS NOT NULL"
         return {(person, client_id): bool(refused) for person, client_id, refused in self.db.execute(known, (room,))}
 
@@ -250,7 +250,7 @@ class Placing:
         recorded = "SELECT 1 FROM epoch_starts WHERE room = ? AND epoch = ?"
         is_recorded = db.execute(recorded, (here.room, self._epoch)).fetchone() is not None
         at = newest[0] if newest else 0
-        tail = Tail(name, here.room, here.first, here.head, at, is_recorded, self._read_held(here.room))
+        tail = Tail(name, here.room, here.first, here.head, at, is_recorded, self.read_held(here.room))
         tail.remembered_from = time.time_ns() // 1_000_000
         first = first_seq_since(db, here, tail.remembered_from - REMEMBERED_MS)
         said = "SELECT person, client_id, seq FROM events WHERE room = ? AND seq >= ? AND client_id IS NOT NULL"
