@@ -131,6 +131,7 @@ class Run:
         self._seconds: dict[int, Second] = {}
         self._started_s = time.monotonic()
         self._measuring_since_s = 0.0
+        self._is_settled = False  # every player has said his last word: the figures are those of the whole plan
         self._completions = Completions(plan, list(workers.values()))
         self._reported: Counter[str] = Counter()
         self._finals: dict[str, dict[str, Any]] = {}
@@ -281,6 +282,7 @@ class Run:
         if self.total.failed or self.total.away:
             self.health.failures = self.failures
         self.health.drops = dict(drops)
+        self._is_settled = True
         self.judged = verdict.judge(self.figures(), self.health, self.goals)
         self.notes = [*self.judged.notes, *self.notes]
         self.over.set()
@@ -296,7 +298,7 @@ class Run:
         """Return every figure of the run so far."""
         measured = [second for second in self.seconds if second["phase"] == "measured"]
         is_cut_short = self.health.is_stopped_by_hand or math.isinf(self.plan.duration_s)
-        seconds = len(measured) if is_cut_short or not self.is_over else self.plan.duration_s
+        seconds = self.plan.duration_s if self._is_settled and not is_cut_short else len(measured)
         figures = self.total.figures(seconds)
         joining = [second["joins"] for second in self.seconds if second["joins"]]
         figures |= {

@@ -392,27 +392,28 @@ def test_acts_in_the_room_are_no_faults(tmp_path: Path, chatroom: ServerProcess)
     plan = {"scenario": "storm", "room": "acts", "members": 12, "senders": 2, "rate": 40, "duration": 3, "drain": 10}
     with (
         Client(chatroom.url, "acts") as owner,
+        Client(chatroom.url, "acts") as visitor,
         Harness.against(chatroom.url, tmp_path, **{"adapter": "chatroom", **plan}) as harness,
     ):
         # Eighteen acts: of more than twenty at once the server would refuse some.
-        acts = {type for _ in range(3) for type in every_act(owner)}
+        acts = {type for _ in range(3) for type in every_act(owner, visitor)}
         ended = harness.ended()
     assert acts == {"edit", "reactions", "rules", "act", "delete", "purge"}
     assert ended.counts(*FAULTS, "refused", "dropped", "failed") == {**NONE, "refused": 0, "dropped": 0, "failed": 0}
     all_came_back(ended, 10)
 
 
-def every_act(owner: Client) -> Iterator[str]:
+def every_act(owner: Client, visitor: Client) -> Iterator[str]:
     """Let an owner do everything once, each while others speak, and edit their words into his; the events' types."""
-    stranger = "a" * 16
+    whom = visitor.welcome["you"]["id"]
     seq = owner.hear("ack", client_id=owner.say("words"))["seq"]
     for kind, act in {
         "edit": {"type": "edit", "message": seq, "text": words_of_another(owner)},
         "reactions": {"type": "react", "message": seq, "kind": "\N{EYES}"},
         "rules": {"type": "rules", "announcement": "welcome"},
-        "act": {"type": "mute", "person": stranger, "seconds": 60},
+        "act": {"type": "mute", "person": whom, "seconds": 60},
         "delete": {"type": "delete", "message": seq},
-        "purge": {"type": "purge", "person": stranger},
+        "purge": {"type": "purge", "person": whom},
     }.items():
         words_of_another(owner)
         owner.send(**act)

@@ -95,7 +95,7 @@ def test_tools_are_those_one_may_use(house: House) -> None:
         expect(message(ann, "ann's").locator(".role")).to_have_text("Moderator")
         expect(message(ann, "olga's").locator(".role")).to_have_text("Owner")
         assert tools_of(ann, "olga's") == [*anybody, "person", "delete"]
-        act(olga, type="rules", edit_s=0)
+        act(olga, type="rules", edit_s=1)
         eventually(lambda: tools_of(ann, "ann's") == [*anybody, "delete"])
 
 

@@ -190,6 +190,15 @@ def test_figures_are_of_the_measured_seconds() -> None:
     assert run.measured_seconds == 2
 
 
+def test_the_verdict_is_of_the_seconds_that_were_planned() -> None:
+    """However many reports told of them: with the last messages under way, a few more do."""
+    run = ordinary(*(report_of("a", number, tally_of(sent=0)) for number in range(4)))
+    finished(run, final_of("a", 4, Tally(had_to_get=400, received=400)))
+    assert run.judged and run.judged.reasons[0].startswith(
+        "The rate reached was 0 messages/s, less than 99.5% of the planned 10"
+    )
+
+
 def test_a_run_without_a_second_has_no_figures() -> None:
     """It can be asked at any time."""
     figures = run_of("t").figures()
