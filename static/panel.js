@@ -23,6 +23,7 @@ export class Panel {
   #roster;
   #onPick;
   #onChoose;
+  #roleOf;
   #directory;
   #list;
   #you = "";
@@ -32,10 +33,11 @@ export class Panel {
    * `ask({query, offset, limit})` resolves to `{total, people}`; `onPick(person)` hears who was chosen in the list, unless
    * `onChoose(person, {beside, mention})` is true: then `mention()` picks him, or something else is done with him.
    */
-  constructor({ roster, ask, onPick, onChoose = () => false, signal }) {
+  constructor({ roster, ask, onPick, onChoose = () => false, roleOf = () => "", signal }) {
     this.#roster = roster;
     this.#onPick = onPick;
     this.#onChoose = onChoose;
+    this.#roleOf = roleOf;
     this.#directory = new Directory({ ask, onChange: (isOther) => this.#show(isOther), signal });
     this.#list = this.#makeList(signal);
     this.#search.value = "";
@@ -195,6 +197,9 @@ export class Panel {
   #paint(node = fromTemplate("person-row"), person = NOBODY) {
     node.classList.toggle("unknown", person === NOBODY);
     paintPerson(node, person);
+    const role = this.#roleOf(person.id);
+    part(node, "role").hidden = !role;
+    setText(part(node, "role"), role ? t(`role.${role}`) : "");
     part(node, "you").hidden = person.id !== this.#you || person === NOBODY;
     part(node, "pick").title = person === NOBODY ? "" : t("people.mention", { name: person.name });
     return node;

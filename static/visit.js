@@ -151,6 +151,7 @@ export class Visit {
       ask: (question) => this.#connection.ask({ type: "people", ...question }),
       onPick: ({ name }) => this.#composer.insertMention(name),
       onChoose: (person, choice) => this.keeper?.choose(person, choice) ?? false,
+      roleOf: (id) => this.#order.roleOf(id),
       signal,
     });
     this.#pinned = new Pinned({
@@ -381,6 +382,7 @@ export class Visit {
     if (!slowUntil) this.#outbox.tryHeld("slow_mode");
     this.#signs.order(this.#order);
     this.#pinned.show(rules.announcement);
+    this.#panel.refresh();
     this.#view.schedule();
   }
 

@@ -94,6 +94,7 @@ def test_tools_are_those_one_may_use(house: House) -> None:
         act(olga, type="role", person=person_of(olga, "Ann"), role="moderator")
         expect(message(ann, "ann's").locator(".role")).to_have_text("Moderator")
         expect(message(ann, "olga's").locator(".role")).to_have_text("Owner")
+        expect(ann.locator("#people-list .role:visible")).to_have_text(["Moderator", "Owner"])
         assert tools_of(ann, "olga's") == [*anybody, "person", "delete"]
         act(olga, type="rules", edit_s=1)
         eventually(lambda: tools_of(ann, "ann's") == [*anybody, "delete"])

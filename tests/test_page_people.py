@@ -371,7 +371,7 @@ def test_picking_somebody_mentions_him(house: House) -> None:
     expect(present(ann)).to_have_text("2")
     ann.get_by_label("Your message").fill("Hello ")
     ann.locator("#people-toggle").click()
-    ann.get_by_role("dialog").get_by_role("button", name="Bo", exact=True).click()
+    ann.get_by_role("dialog").get_by_role("button", name="Bo Owner", exact=True).click()
     expect(ann.locator("#people")).to_be_hidden()
     expect(ann.get_by_label("Your message")).to_be_focused()
     expect(ann.get_by_label("Your message")).to_have_value("Hello @Bo ")
