@@ -553,10 +553,11 @@ async def serve(settings: Settings) -> None:
     )
     server.has_room = lambda plain: plain + len(app.socket_class.sockets) < starting.files_for_connections()
     server.add_sockets(listeners)
+    stop = serving.stop_signal()  # before anybody is told that the server runs
     print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
     sockets = app.socket_class
     log.info("started with room for %d members", sockets.most_members)
-    await serving.until_stopped([serving.look_after(sockets), serving.keep_tidy(sockets, settings)])
+    await serving.care_until(stop, [serving.look_after(sockets), serving.keep_tidy(sockets, settings)])
     log.info("stopping: %d members are asked to come back", len(sockets.sockets))
     try:
         async with asyncio.timeout(settings.shutdown_grace_s):

@@ -108,11 +108,16 @@ def _say_goodbye(server: type[Sockets]) -> None:
 # Until a signal
 
 
-async def until_stopped(caring: Iterable[Any]) -> None:
-    """Let these coroutines run until SIGTERM or SIGINT."""
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT from now on; a second one ends the process at once."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop_or_leave, stop)
+    return stop
+
+
+async def care_until(stop: asyncio.Event, caring: Iterable[Any]) -> None:
+    """Let these coroutines run until then."""
     tasks = [asyncio.create_task(each) for each in caring]
     await stop.wait()
     for task in tasks:
