@@ -14,7 +14,7 @@ SERVER := $(VENV)/.server-installed
 LOAD := $(VENV)/.load-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: run test soak check load rivals deps browser
+.PHONY: run test soak check load rivals deps system
 
 run: $(SERVER)
 	@$(BIN)/python chatroom.py $(ARGS)
@@ -22,11 +22,11 @@ run: $(SERVER)
 # Four at once even on two cores: most tests wait for other processes. What is imported is compiled once and kept,
 # as several hundred processes import it.
 test: export PYTHONDONTWRITEBYTECODE =
-test: $(DEV) browser
+test: $(DEV) system
 	$(BIN)/python -m pytest -n 4 --dist loadgroup tests
 
 # One after the other, on a machine that does nothing else.  SOAK_FLAT_S=600 SOAK_STORM_S=60 SOAK_VISITS=20 SOAK_REPORT=
-soak: $(DEV) browser
+soak: $(DEV) system
 	$(BIN)/python -m pytest -s tests/soak/soak_page.py
 
 check: $(DEV)
@@ -43,14 +43,16 @@ rivals: $(LOAD)
 
 deps:
 	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium-headless-shell fonts-liberation || \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-liberation
 
-browser:
-	@if command -v chromium-headless-shell >/dev/null; then :; \
+# A C compiler for the harness' witness, and Chromium for the pages.
+system:
+	@if command -v cc >/dev/null && command -v chromium-headless-shell >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) deps; \
-	elif command -v chromium >/dev/null; then :; \
-	else echo "Chromium is missing: the tests of the pages will be skipped; 'sudo make deps' installs it."; fi
+	elif command -v cc >/dev/null && command -v chromium >/dev/null; then :; \
+	else echo "Chromium or a C compiler is missing: the tests of the pages, or those of the harness' witness, will be skipped; 'sudo make deps' installs them."; fi
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -368,7 +368,7 @@ class ChatSocket(FramesHandler, http.Answer):
         try:
             return self._append(text)
         except ProtocolError as refused:
-            if refused.code == "slow_mode" and isinstance(refused.retry_after, float):
+            if refused.code in ("slow_mode", "rate_limited") and isinstance(refused.retry_after, float):
                 return self._say_later(text, refused.retry_after)
             _dropped_texts.inc()
             return None

@@ -288,9 +288,7 @@ class Acts:
     async def _enact(self, decision: Decision, by: str) -> int:
         """Let a decision count, store it, and let it take effect; all or nothing."""
         decision = decision._replace(put_out=tuple(self._named(decision.put_out)))
-        self._drop_reactions(
-            {part.work.person for part in (decision, *decision.extra) if isinstance(part.work, Purging)}
-        )
+        self._drop_reactions(_purged(decision))
         if self._ownership.keys() & decision.entries.keys():
             self._ownership = {}  # how the owner stands is stored with this decision
         self.order = self.order.changed({**self._ownership, **decision.entries})
@@ -345,6 +343,8 @@ class Acts:
             concerned = self._host.people.ids()
         if concerned:
             self._host.tell_you(concerned)
+        if _purged(decision):
+            self._recount()  # what these people said may have waited for review
 
     def _settled(self) -> None:
         self._storing -= 1
@@ -456,6 +456,11 @@ class Acts:
 
 
 _ActOnPerson = GiveRole | Mute | Ban | Kick | Purge
+
+
+def _purged(decision: Decision) -> set[str]:
+    """The people all of whose messages go by a decision."""
+    return {part.work.person for part in (decision, *decision.extra) if isinstance(part.work, Purging)}
 
 
 def _further(extra: Decision) -> Further:

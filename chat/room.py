@@ -471,8 +471,7 @@ class Room:
         count = 0
         for member in islice(members, _MEMBERS_PER_TURN):
             count += 1
-            if member in self._v1_members:
-                self._write([member], Frames(text_frame(encode(_you(self._me(member))))))
+            self._write([member], Frames(text_frame(encode(_you(self._me(member))))))
         if count == _MEMBERS_PER_TURN:
             asyncio.get_running_loop().call_soon(self._tell_each, members)
 
@@ -493,7 +492,8 @@ class Room:
 
     def put_out(self, put_out: PutOut) -> None:
         """Close the sockets that are meant, and hear and tell them nothing more from this moment on."""
-        for member in self._everybody():
+        # Everybody is looked at for an address only: an invitation that is revoked may put out thousands by name.
+        for member in self._everybody() if put_out.addresses else self.people.sockets(put_out.person):
             is_there = member.address_key in put_out.addresses and not self.acts.rank_of(member)
             if member.person_id == put_out.person or is_there:
                 self._v1_members.discard(member)

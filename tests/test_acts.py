@@ -13,6 +13,7 @@ from tornado.testing import ExpectLog
 
 from chat import limits, serving
 from chat.protocol import MAX_INTEGER
+from chat.room import Room
 from tests.house import ChatTestCase, Member, SocketClosed, in_time, settings, until
 
 
@@ -409,6 +410,18 @@ class PendingReactionsTest(ActsTestCase):
         self.assertEqual(late.welcome["head"], seq + 1)
 
 
+class PurgeTest(ActsTestCase):
+    @in_time
+    async def test_moderators_hear_that_less_waits_for_review(self) -> None:
+        """A purge takes what its person had waiting, too."""
+        ann, bob = await self.pair()
+        await self.act(ann, "rules", links="held")
+        self.assertEqual(await self.say(bob, "see https://example.org/"), "held")
+        await ann.hears("waiting", held=1)
+        await self.act(ann, "purge", person=bob.id)
+        await ann.hears("waiting", held=0)
+
+
 class NamesTest(ActsTestCase):
     @in_time
     async def test_who_is_muted_speaks_by_nothing_else(self) -> None:
@@ -512,6 +525,14 @@ class PutOutTest(ActsTestCase):
         )
         records = (await self.act(ann, "acts"))["acts"]
         self.assertEqual([record["act"] for record in records], ["unban", "ban"])
+
+    @in_time
+    async def test_putting_out_by_name_looks_at_that_person_alone(self) -> None:
+        """An invitation that is revoked may put out thousands: each must not cost a look at all."""
+        ann, bob = await self.pair()
+        with mock.patch.object(Room, "_everybody", side_effect=AssertionError):
+            self.assertEqual(await self.code(ann, "kick", person=bob.id), "done")
+            self.assertEqual(await bob.closed(), 1008)
 
     @in_time
     async def test_who_is_put_out_hears_nothing_more(self) -> None:
