@@ -10,6 +10,7 @@ COMMANDS: Final = {
     "raid": ("raid", "a raid on a chat room of its own, and what its owner does about it: is every promise kept"),
     "compare": ("compare", "lay the results of runs over each other: folders A and B"),
     "selftest": ("selftest", "what the generator can do on this machine, and how quiet the machine is"),
+    "performance": ("performance", "the table: a swarm in C on this chat room and its rivals, and what is kept"),
     "agree": ("agree", "a second generator, in C, in the same room: do both measure the same"),
 }
 
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
         return 2
     if not argv or argv[0] not in COMMANDS:
         print("python -m loadtest COMMAND [--help]\n")
-        print("\n".join(f"  {name:9} {what}" for name, (_, what) in COMMANDS.items()))
+        print("\n".join(f"  {name:11} {what}" for name, (_, what) in COMMANDS.items()))
         return 0 if argv in (["-h"], ["--help"]) else 2
     module = importlib.import_module(f"loadtest.{COMMANDS[argv[0]][0]}")
     return int(module.main(argv[1:]))

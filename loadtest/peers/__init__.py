@@ -73,6 +73,11 @@ class Serving:
         raise RuntimeError(f"it did not start ({self.last_words or 'it said nothing'})")
 
     @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
     def is_up(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
