@@ -1,4 +1,4 @@
-"""How often a person may do a thing: token buckets, one number a person, and the pace of a room.
+"""How often a person may do a thing: token buckets, one number a person, the pace of a room, and that of newcomers.
 
 Knows no socket. Invariants: whoever has been quiet for burst / rate seconds has a full bucket again, and a full
 bucket is not kept; a room's paces are bounded.
@@ -13,6 +13,7 @@ from chat.protocol import ProtocolError
 
 FILTER_S, FILTER_REST = 0.005, 20  # over whose text the filter took longer, he waits so many times as long
 _PACES_KEPT = 50_000  # of people, the newest
+_LONGEST_TURN_S = 60.0  # who comes back later than that has gone away
 
 Result = TypeVar("Result")
 
@@ -39,6 +40,32 @@ class RateLimit:
     def forget_full(self, now_s: float) -> None:
         """Drop the buckets that are full: a new one would be the same."""
         self._full_at_s = {who: at_s for who, at_s in self._full_at_s.items() if at_s > now_s}
+
+
+class Turns:
+    """How fast newcomers are taken: `rate` a second, `burst` at once; each who is too many is told another moment.
+
+    So a crowd that was refused together does not come back together.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._interval_s = 1 / rate
+        self._tolerance_s = self._interval_s * max(burst - 1, 0)
+        self._full_at_s = 0.0  # when there will be `burst` turns again
+        self._told_until_s = 0.0  # up to when the turns to come have been given away
+
+    def wait_s(self, now_s: float) -> float:
+        """0 if there is a turn, else the seconds until the first one that nobody was told."""
+        if self._full_at_s - now_s <= self._tolerance_s + 1e-9:
+            return 0.0
+        return min(max(self._told_until_s - now_s, 0.0) + self._interval_s, _LONGEST_TURN_S)
+
+    def take(self, now_s: float) -> None:
+        """Somebody has his turn, or was told the moment that `wait_s` gives."""
+        if wait_s := self.wait_s(now_s):
+            self._told_until_s = now_s + wait_s
+        else:
+            self._full_at_s = max(self._full_at_s, now_s) + self._interval_s
 
 
 class Paces:

@@ -25,7 +25,11 @@ from chat.websocket import sweep
 log = logging.getLogger("chatroom")
 
 PING_S = 20
-WELCOME_BACK_PER_S = 500  # how fast members are asked to return: half of what one core can greet
+# How fast members are asked to return, and newcomers are taken in the long run: half of what one core can greet, so
+# that those who are in are served meanwhile.
+WELCOME_BACK_PER_S = 500
+WELCOME_AT_ONCE = 20_000  # before that rate counts: ten thousand may lose their network, and lose it again coming back
+FIRST_BACK_S = 1.0  # whoever comes before this process has ended is refused, and told to come later than all others
 
 
 class Sockets(Protocol):
@@ -98,7 +102,7 @@ def _say_goodbye(server: type[Sockets]) -> None:
     spread_s = 1 + len(members) / WELCOME_BACK_PER_S
     for place, member in enumerate(members):
         if member.is_in and not member.is_plain:  # the others' first frame must be `welcome`
-            retry_after_s = 0.2 + spread_s * (place + random.random()) / len(members)
+            retry_after_s = FIRST_BACK_S + spread_s * (place + random.random()) / len(members)
             member.post(encode(Bye(round(retry_after_s, 4))))
     server.post_all()
     for member in members:

@@ -1,17 +1,20 @@
 """What a server needs from its machine before it starts, and what it tells the person who starts it.
 
-Owns the listening sockets, the open-file limit and what it bounds, the kept secret, the greeting and the operator's
-link. Invariant: whatever cannot be had is refused with one sentence that says what to do.
+Owns the listening sockets, the certificate, the open-file limit and what it bounds, the kept secret, the greeting and
+the operator's link. Invariant: whatever cannot be had is refused with one sentence that says what to do.
 """
 
 import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import resource
 import secrets
+import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +29,8 @@ from tornado.netutil import bind_sockets
 from chat.eventlog import LogRefused
 from chat.settings import BadOption, Settings
 from chat.tokens import operator_key
+
+log = logging.getLogger("chatroom")
 
 RESERVED_FILES = 256  # for the log, the listeners and plain requests
 LAST_FILES = 64  # of these, for the log, the listeners and the files that are served
@@ -84,6 +89,11 @@ class BoundedHTTPServer(HTTPServer):
         self._set_deadline(server_conn)
         return super().start_request(server_conn, request_conn)
 
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        if (last := self._deadlines.pop(server_conn, None)) is not None:  # its timer would hold the whole request
+            last.timer.cancel()
+
     def _set_deadline(self, connection: Any) -> None:
         timer = asyncio.get_running_loop().call_later(RESPONSE_S, self._expire, connection)
         self._deadlines[connection] = _Deadline(timer, connection.stream._total_write_done_index)
@@ -128,11 +138,18 @@ def _secret_path(database: str) -> Path:
 
 
 def _make_secret(path: Path) -> None:
-    """Write it elsewhere first: a server killed half-way leaves no half of a secret."""
+    """Write it elsewhere first, and onto the disk: a kill or a power cut leaves no half of a secret, and not none."""
     unfinished = path.with_name(path.name + ".new")
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def listen(port: int, address: str) -> list[socket.socket]:
@@ -161,36 +178,78 @@ def _bind(port: int, address: str) -> list[socket.socket]:
     raise AssertionError("the last try returns or raises")
 
 
-def greeting(listener: socket.socket, address: str, database: str) -> str:
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What new connections are encrypted with, if the server does so itself; raises BadOption."""
+    if not settings.certificate:
+        return None
+    for option, path in (("certificate", settings.certificate), ("key", settings.key)):
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            raise BadOption(f"The file of --{option}, {path}, cannot be read ({error.strerror}).") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")  # else a terminal is asked
+    except OSError as error:
+        files, why = f"{settings.certificate} and {settings.key}", getattr(error, "reason", None) or "no PEM"
+        advice = "give PEM files that belong together, the key without a password"
+        raise BadOption(f"--certificate and --key cannot be used, {files} ({why}): {advice}.") from None
+    return context
+
+
+def renew_on_hangup(server: HTTPServer, settings: Settings) -> None:
+    """Have SIGHUP read the certificate anew, for the connections to come; one that cannot be used changes nothing."""
+
+    def renew() -> None:
+        try:
+            server.ssl_options = tls_context(settings)
+        except BadOption as refusal:
+            log.error("the certificate in use stays in use: %s", refusal)
+        else:
+            log.info("new connections get the certificate as it is now")
+
+    if settings.certificate:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, renew)
+
+
+def greeting(listener: socket.socket, settings: Settings) -> str:
     """What a person needs to know once the server runs."""
-    port = listener.getsockname()[1]
+    here = _origin(_here(settings.address), listener.getsockname()[1], settings)
+    database = "none: nothing is kept" if settings.database == ":memory:" else Path(settings.database).absolute()
     return (
         "Chatroom is running; stop it with Ctrl-C.\n\n"
-        f"  open here   {_origin(_here(address), port)}/\n"
-        f"  share       {_share(listener, address)}\n"
-        f"  database    {'none: nothing is kept' if database == ':memory:' else Path(database).absolute()}\n"
+        f"  open here   {here}{settings.base_path}/\n"
+        f"  share       {_share(listener, settings)}\n"
+        f"  database    {database}\n"
     )
 
 
-def shared_origin(listener: socket.socket, address: str) -> str:
+def shared_origin(listener: socket.socket, settings: Settings) -> str:
     """Where others reach this server, as http://host:port; "" if only this machine can."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_loopback:
         return ""
-    return _origin(_own_address() if address in ("", "0.0.0.0", "::") else address, port)
+    return _origin(_own_address() if _is_any(settings.address) else settings.address, port, settings)
 
 
-def _share(listener: socket.socket, address: str) -> str:
-    origin = shared_origin(listener, address)
-    return f"{origin}/   (anyone who reaches this address can enter)" if origin else "(only this machine can reach it)"
+def _share(listener: socket.socket, settings: Settings) -> str:
+    if origin := shared_origin(listener, settings):
+        return f"{origin}{settings.base_path}/   (anyone who reaches this address can enter)"
+    return "(only this machine can reach it)"
 
 
 def _here(address: str) -> str:
-    return "localhost" if address in ("", "0.0.0.0", "::") else address
+    return "localhost" if _is_any(address) else address
 
 
-def _origin(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _is_any(address: str) -> bool:
+    return address in ("", "0.0.0.0", "::")
+
+
+def _origin(host: str, port: int, settings: Settings) -> str:
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _own_address() -> str:
@@ -208,7 +267,8 @@ def admin_link(settings: Settings) -> str:
     if not settings.port:
         raise BadOption("--admin-link needs the port of the server: give it with --port.")
     key = operator_key(_running_secret(settings), time.time())
-    return f"{_origin(_here(settings.address), settings.port)}/admin?key={key}"
+    origin = _origin(_here(settings.address), settings.port, settings)
+    return f"{origin}{settings.base_path}/admin?key={key}"
 
 
 def _running_secret(settings: Settings) -> str:

@@ -1,10 +1,10 @@
-"""Token buckets: what is let through at once, in the long run, and when again."""
+"""Token buckets: what is let through at once, in the long run, and when again; and how newcomers take turns."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.limits import RateLimit
+from chat.limits import RateLimit, Turns
 
 
 def test_a_burst_is_let_through_at_once() -> None:
@@ -86,3 +86,53 @@ def test_full_buckets_take_no_memory() -> None:
         limit.wait_s(str(number), 10.0)
     limit.forget_full(11.0)
     assert not limit._full_at_s
+
+
+# The pace of newcomers
+
+
+def test_as_many_as_may_come_at_once_have_their_turn_and_then_the_rate_counts() -> None:
+    """Ten at once, and from then on two a second."""
+    turns = Turns(2, 10)
+    let_in = 0
+    for step in range(600):
+        now_s = 100 + step / 10
+        let_in += turns.wait_s(now_s) == 0
+        turns.take(now_s)
+    assert let_in == 10 + 59.9 * 2 // 1
+
+
+def test_whoever_is_too_many_is_told_a_moment_of_his_own() -> None:
+    """The moments lie as far apart as the rate says, and asking alone gives none away."""
+    turns = Turns(2, 10)
+    for _ in range(10):
+        turns.take(100.0)
+    told_s = []
+    for _ in range(6):
+        assert turns.wait_s(100.0) == turns.wait_s(100.0)
+        told_s.append(turns.wait_s(100.0))
+        turns.take(100.0)
+    assert told_s == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+
+def test_whoever_comes_when_he_was_told_has_his_turn() -> None:
+    """A crowd of a hundred that keeps to what it is told is in within the time that the rate gives."""
+    turns, waiting, here = Turns(10, 20), [0.0] * 100, list[float]()
+    while waiting:
+        waiting.sort()
+        now_s = waiting.pop(0)
+        if wait_s := turns.wait_s(now_s):
+            waiting.append(now_s + wait_s)
+        else:
+            here.append(now_s)
+        turns.take(now_s)
+    assert here.count(0.0) == 20
+    assert here[-1] == pytest.approx(8.0, abs=0.2)
+
+
+def test_nobody_is_sent_away_for_longer_than_a_minute() -> None:
+    """However many come at once."""
+    turns = Turns(1, 1)
+    for _ in range(1000):
+        turns.take(0.0)
+    assert turns.wait_s(0.0) == 60.0

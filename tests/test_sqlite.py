@@ -555,8 +555,11 @@ async def test_a_log_killed_at_its_very_start_opens(make_log: MakeLog, path: Pat
         assert await book.say() == 1
 
 
-def test_a_log_killed_in_its_very_first_commit_opens(path: Path) -> None:
-    """The rollback journal of a commit that was under way when the server was killed is no damage."""
+@pytest.mark.parametrize(
+    "left", [lambda data: data, lambda data: data[: 2 * 4096], lambda data: bytes(4096) + data[4096:], lambda data: b""]
+)
+def test_a_log_that_stopped_in_its_very_first_commit_opens(path: Path, left: Callable[[bytes], bytes]) -> None:
+    """The rollback journal of a commit that was under way says that there is no damage, whatever the disk has of it."""
     before = path.with_name("before.db")
     with contextlib.closing(sqlite3.connect(before, isolation_level=None)) as db:
         marks = f"PRAGMA application_id = {opening.APPLICATION_ID}; PRAGMA user_version = 1;"
@@ -565,9 +568,36 @@ def test_a_log_killed_in_its_very_first_commit_opens(path: Path) -> None:
             db.execute(step)
         shutil.copyfile(f"{before}-journal", f"{path}-journal")
         db.execute("COMMIT")
-        shutil.copyfile(before, path)
+    path.write_bytes(left(before.read_bytes()))
     asyncio.run(SqliteLog(str(path)).close())
     assert query(path, "SELECT count(*) FROM epochs") == [(1,)]
+
+
+def test_a_log_killed_at_any_moment_of_its_first_start_opens(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each statement, whether its file has anything of ours yet or not."""
+    connected, images = opening._connected, []
+
+    def watched(path_: str) -> sqlite3.Connection:
+        db = connected(path_)
+        db.set_trace_callback(lambda _: images.append(files_of(path)))
+        return db
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opening, "_connected", watched)
+        asyncio.run(SqliteLog(str(path)).close())
+    assert len(images) > 20
+    for number, files in enumerate(images):
+        copy = path.with_name(f"copy{number}.db")
+        for suffix, data in files.items():
+            copy.with_name(copy.name + suffix).write_bytes(data)
+        asyncio.run(SqliteLog(str(copy)).close())
+        assert query(copy, "PRAGMA auto_vacuum") == [(2,)]
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """What a kill -9 would leave at this moment, by the end of the name."""
+    ends = ("", "-wal", "-journal")
+    return {end: Path(f"{path}{end}").read_bytes() for end in ends if Path(f"{path}{end}").exists()}
 
 
 @on_a_loop
@@ -827,6 +857,17 @@ def test_a_log_in_use_by_another_process_is_refused_until_that_is_gone(path: Pat
             assert "in use" in refused(path)
         finally:
             other.kill()
+    asyncio.run(SqliteLog(str(path)).close())
+
+
+def test_a_log_that_another_program_is_writing_to_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told to restore a backup of what is only locked; once it is free, it opens."""
+    monkeypatch.setattr(opening, "_BUSY_MS", 50)
+    filled_file(path, 1)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        assert "stop the other program" in refused(path)
+        db.execute("ROLLBACK")
     asyncio.run(SqliteLog(str(path)).close())
 
 

@@ -127,7 +127,9 @@ def test_a_picked_port_is_free_in_both_families() -> None:
 def test_the_address_to_open_here_can_be_opened_here(address: str) -> None:
     """Whatever the server listens on."""
     with listening(0, address) as listeners:
-        here = re.search(r"open here +http://(\[[^]]+\]|[^:/]+):(\d+)/", greeting(listeners[0], address, "chatroom.db"))
+        here = re.search(
+            r"open here +http://(\[[^]]+\]|[^:/]+):(\d+)/", greeting(listeners[0], Settings(address=address))
+        )
         assert here is not None
         with socket.create_connection((here[1].strip("[]"), int(here[2])), DEADLINE_S):
             pass
@@ -136,7 +138,7 @@ def test_the_address_to_open_here_can_be_opened_here(address: str) -> None:
 def test_the_greeting_says_what_one_needs_to_know(tmp_path: Path) -> None:
     """Where to open it, what to share, that anyone who reaches it can enter, and where the database lies."""
     with listening(0, "") as listeners:
-        said = greeting(listeners[0], "", str(tmp_path / "chatroom.db"))
+        said = greeting(listeners[0], Settings(database=str(tmp_path / "chatroom.db")))
         port = listeners[0].getsockname()[1]
     assert f"http://localhost:{port}/" in said
     assert re.search(rf"share +http://\S+:{port}/ .*anyone who reaches this address can enter", said)
@@ -146,10 +148,10 @@ def test_the_greeting_says_what_one_needs_to_know(tmp_path: Path) -> None:
 def test_pages_share_what_the_greeting_shares(tmp_path: Path) -> None:
     """Others are told the same address on paper and on the page; if none reaches the server, the page names none."""
     with listening(0, "") as listeners:
-        assert f"share       {shared_origin(listeners[0], '')}/ " in greeting(listeners[0], "", "chatroom.db")
+        assert f"share       {shared_origin(listeners[0], Settings())}/ " in greeting(listeners[0], Settings())
     for address in ("127.0.0.1", "::1", "localhost"):
         with listening(0, address) as listeners:
-            assert shared_origin(listeners[0], address) == ""
+            assert shared_origin(listeners[0], Settings(address=address)) == ""
     with ServerProcess(tmp_path / "chatroom.db") as server, urlopen(server.url, timeout=DEADLINE_S) as page:
         assert re.search(rf'data-share="http://[^/"]+:{server.port}"', page.read().decode())
 
@@ -158,8 +160,8 @@ def test_the_greeting_says_where_a_relative_database_lies(tmp_path: Path, monkey
     """With its whole path; a memory database lies nowhere."""
     monkeypatch.chdir(tmp_path)
     with listening(0, "127.0.0.1") as listeners:
-        assert str(tmp_path / "chatroom.db") in greeting(listeners[0], "127.0.0.1", "chatroom.db")
-        said = greeting(listeners[0], "127.0.0.1", ":memory:")
+        assert str(tmp_path / "chatroom.db") in greeting(listeners[0], Settings(address="127.0.0.1"))
+        said = greeting(listeners[0], Settings(address="127.0.0.1", database=":memory:"))
     assert "nothing is kept" in said
     assert "only this machine" in said
     assert "anyone" not in said

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 3
 
 _CHECKED_WHOLE_BYTES = 64 * 1024 * 1024  # a larger file would hold up the start
 _PACKED_BYTES = 256 * 1024 * 1024  # so would writing a larger one anew
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _BUSY_MS = 5000  # nobody else writes; a backup or a shell may, for a moment
 
 # One entry a version: the step from the version before.
@@ -160,7 +161,6 @@ def _opened(path: str) -> sqlite3.Connection:
         _check_pages(path)
     db = _connected(path)
     try:
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heard by a new file, and when an old one is packed
         _migrate(db, path)
         # Only now: until the first commit the header must not wait in a WAL, where _check_header cannot see it.
         db.execute("PRAGMA journal_mode = WAL")
@@ -180,6 +180,7 @@ def _pack(db: sqlite3.Connection) -> None:
     )
     if is_shrinking or pages * page_bytes >= _PACKED_BYTES:
         return
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     with contextlib.suppress(sqlite3.OperationalError):  # no room for a second copy: the next start tries again
         db.execute("VACUUM")
 
@@ -198,6 +199,8 @@ def _check_header(path: str) -> None:
             f"The database {path} cannot be read ({error.strerror}): name another file with --database."
         ) from None
     kept = "it was left as it is; name another file with --database"
+    if _was_empty(path) and not any(header):
+        return  # the power went in its very first commit: SQLite will undo it
     if len(header) < 100 or header[:16] != b"SQLite format 3\0":
         raise LogRefused(f"{path} is not a database of this server, or its beginning is damaged: {kept}.")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
@@ -206,13 +209,20 @@ def _check_header(path: str) -> None:
         raise _newer(path)
     page_bytes = int.from_bytes(header[16:18], "big") or 1
     page_bytes = 65536 if page_bytes == 1 else page_bytes
-    wal = path + "-wal"
-    if os.path.getsize(path) < page_bytes * int.from_bytes(header[28:32], "big") and not (
-        os.path.exists(wal) and os.path.getsize(wal)
-    ):
+    has_rest = any(os.path.exists(rest) and os.path.getsize(rest) for rest in (path + "-wal", path + "-journal"))
+    if os.path.getsize(path) < page_bytes * int.from_bytes(header[28:32], "big") and not has_rest:
         raise LogRefused(
             f"{path} is damaged (its end is missing): restore a backup, or name another file with --database."
         )
+
+
+def _was_empty(path: str) -> bool:
+    """Whether a commit is unfinished that began with an empty file."""
+    try:
+        journal = _first_bytes(path + "-journal")
+    except OSError:
+        return False
+    return journal[:8] == _JOURNAL_MAGIC and not any(journal[16:20])
 
 
 def _newer(path: str) -> LogRefused:
@@ -253,7 +263,9 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
         raise _newer(path)
     for number, step in enumerate(MIGRATIONS[version:], version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
-        db.executescript(f"BEGIN IMMEDIATE; {step} {marks} COMMIT;")
+        # A new file hears it before its first page is made, and gets it in one commit with the mark that it is ours.
+        begin = "BEGIN; PRAGMA auto_vacuum = INCREMENTAL;" if number == 1 else "BEGIN IMMEDIATE;"
+        db.executescript(f"{begin} {step} {marks} COMMIT;")
 
 
 def _open_epoch(db: sqlite3.Connection) -> tuple[str, dict[str, int]]:
@@ -265,6 +277,10 @@ def _open_epoch(db: sqlite3.Connection) -> tuple[str, dict[str, int]]:
 def _advice(what: str) -> str:
     if "full" in what:
         return "make room on the disk"
+    if "locked" in what:
+        return "stop the other program that is writing to it"
+    if "I/O" in what:
+        return "look after its disk, or name another file with --database"
     if "unable to open" in what or "readonly" in what:
         return "make its folder writable, or name another file with --database"
     return "restore a backup, or name another file with --database"
