@@ -8,9 +8,12 @@ chat/eventlog. A message's way: `ChatSocket.on_message` -> `EventLog.append` -> 
 
 import asyncio
 import contextlib
+import gc
 import logging
+import math
 import os
 import random
+import re
 import sys
 import time
 from collections import Counter as Tally
@@ -31,11 +34,12 @@ from chat.assets import Assets
 from chat.eventlog import EventLog, LogRefused, Slice
 from chat.eventlog.sqlite import SqliteLog
 from chat.languages import BrokenTable, Languages
-from chat.limits import RateLimit
+from chat.limits import RateLimit, Turns
 from chat.order import Barred
 from chat.protocol import CloseCode, ProtocolError
+from chat.proxies import Proxies
 from chat.room import Past, Room
-from chat.settings import BadOption, Settings, check_settings, origins, read_settings
+from chat.settings import BadOption, Settings, check_settings, networks, origins, read_settings
 from chat.websocket import FramesHandler
 
 log = logging.getLogger("chatroom")
@@ -48,6 +52,7 @@ SAYS_IN_FLIGHT = 64  # of one socket; then it is not read
 STRIKES, STRIKES_S = 20, 10.0  # bad frames that close a socket
 TYPING_S = 3.0
 PUT_OUT_S = 0.5  # to answer the close frame
+_KEY = re.compile("[A-Za-z0-9+/]{22}==")  # of a handshake
 
 _members = Gauge("chatroom_members", "Open sockets")
 _rooms = Gauge("chatroom_rooms", "Rooms with anybody in them")
@@ -74,10 +79,22 @@ class ChatSocket(FramesHandler, http.Answer):
     says: ClassVar[RateLimit]
     asks: ClassVar[RateLimit]
     typings: ClassVar[RateLimit]
+    turns: ClassVar[Turns]
     most_members: ClassVar[int]
     is_draining: ClassVar[bool]
     all_gone: ClassVar[asyncio.Event]  # set when the last one leaves a draining server
     _per_address: ClassVar[Tally[str]]
+
+    # How each socket begins; what it has of its own is set on it.
+    room: Room | None = None
+    person_id = ""
+    address_key = ""
+    is_operator = False
+    is_plain = False
+    is_in = False  # welcomed, fed and among the members
+    _says_in_flight = 0
+    _says_wait: asyncio.Future[None] | None = None
+    _strikes: deque[float] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -99,19 +116,9 @@ class ChatSocket(FramesHandler, http.Answer):
         server.limits = protocol.Limits(protocol.MAX_TEXT, protocol.MAX_FRAME_BYTES, rate, burst, settings.history)
         server.says, server.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
         server.typings = RateLimit(1 / TYPING_S, 1)
+        server.turns = Turns(serving.WELCOME_BACK_PER_S, serving.WELCOME_AT_ONCE)
         event_log.on_events, event_log.on_storing = server.show, server.tell_storing
         return server
-
-    def initialize(self) -> None:
-        self.room: Room | None = None
-        self.person_id = ""
-        self.address_key = ""
-        self.is_operator = False
-        self.is_plain = False
-        self.is_in = False  # welcomed, fed and among the members
-        self._says_in_flight = 0
-        self._says_wait: asyncio.Future[None] | None = None
-        self._strikes: deque[float] | None = None
 
     def __str__(self) -> str:
         return f"member {self.person_id} in room {ascii(self.room.name) if self.room else None}"
@@ -120,9 +127,11 @@ class ChatSocket(FramesHandler, http.Answer):
 
     async def prepare(self) -> None:
         refusal = self.refusal(self.request)
+        self.turns.take(time.monotonic())
         if refusal is not None:
             _refused_handshakes.labels(refusal.reason).inc()
-            raise http.Unavailable(refusal.status, refusal.sentence, refusal.retry_after_s)
+            self._send_away(refusal)
+            return
         self._check_stranger()
         try:
             self._check_upgrade()
@@ -138,14 +147,22 @@ class ChatSocket(FramesHandler, http.Answer):
         self.address_key = tokens.address_key(self.secret, http.address_of(self.request))
         await self._check_admission()
 
+    def _send_away(self, refusal: http.Refusal) -> None:
+        """Answer with the sentence alone: a page, which nobody would see, costs as much as letting him in."""
+        self.set_status(refusal.status)
+        self.set_header("Retry-After", str(refusal.retry_after_s))
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(f"{refusal.sentence}\n")
+
     async def _check_admission(self) -> None:
         """Raise Refused for whoever may not come in, as far as that can be told without reading an open room's log."""
         room = self.rooms.get(self._asked_room)
-        if not (identity.is_closed(self._asked_room) or (room and room.is_loaded)):
-            return
         try:
-            async with self.hosted(self._asked_room) as room:
+            if room is not None and room.is_loaded:
                 room.acts.check_entry(self)
+            elif identity.is_closed(self._asked_room):
+                async with self.hosted(self._asked_room) as room:
+                    room.acts.check_entry(self)
         except Barred as barred:
             # Whatever keeps somebody out of a closed room is counted as one: /metrics is for everybody.
             reason = "closed" if identity.is_closed(self._asked_room) else barred.code
@@ -162,7 +179,7 @@ class ChatSocket(FramesHandler, http.Answer):
 
     @classmethod
     def refusal(cls, request: HTTPServerRequest) -> http.Refusal | None:
-        """Why a socket from there is not taken at the moment, if it is not."""
+        """Why a socket from there is not taken at the moment, if it is not; asking takes nobody's turn."""
         most = cls.config.connections_per_address
         if cls.is_draining:
             return http.Refusal(
@@ -172,6 +189,9 @@ class ChatSocket(FramesHandler, http.Answer):
             return http.Refusal(503, "full", "The server is full; try again later.", 10 + random.randrange(20))
         if most and cls._per_address[http.address_of(request)] >= most:
             return http.Refusal(429, "address", "There are too many connections from your address; close one.", 10)
+        if wait_s := cls.turns.wait_s(time.monotonic()):
+            sentence = "Too many are coming in at the moment; come back a little later."
+            return http.Refusal(503, "crowd", sentence, math.ceil(wait_s))
         return None
 
     def _check_upgrade(self) -> None:
@@ -180,6 +200,9 @@ class ChatSocket(FramesHandler, http.Answer):
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
             self.set_header("Sec-WebSocket-Version", "13")
             raise HTTPError(426, "This server speaks version 13 of the WebSocket protocol (RFC 6455).")
+        # RFC 6455 section 4.2.1; whoever comes by an older HTTP would be closed right after the answer.
+        if self.request.version == "HTTP/1.0" or not _KEY.fullmatch(self.request.headers.get("Sec-WebSocket-Key", "")):
+            raise HTTPError(400, "A WebSocket needs HTTP/1.1 and one Sec-WebSocket-Key of 16 bytes in base64.")
 
     def _asked_past(self) -> Past | None:
         epoch, after = self.argument("epoch"), self.integer("after")
@@ -208,24 +231,30 @@ class ChatSocket(FramesHandler, http.Answer):
     def _check_stranger(self) -> None:
         # Tornado would refuse him, too, but without a count and with a page of its own.
         try:
-            is_stranger = self._check_cross_origin(self.check_origin) is not None
+            is_stranger = self._check_cross_origin(self.check_origin) is not None or self._is_from_plain_http()
         except ValueError:  # an Origin that is no URL
             is_stranger = True
         if is_stranger:
             _refused_handshakes.labels("origin").inc()
             raise HTTPError(403, "Pages of other sites may not enter; the operator can allow theirs (allowed_origins).")
 
+    def _is_from_plain_http(self) -> bool:
+        """Whether a page that anybody on its way could have written wants into a server that speaks https."""
+        origin = self.request.headers.get("Origin", "")
+        return origin.lower().startswith("http:") and http.is_https(self.request) and not self.check_origin(origin)
+
     # Coming and going
 
     async def open(self) -> None:
         self._address = http.address_of(self.request)
-        self.forget_handshake()
+        asked_room, wish, past = self._asked_room, self._wish, self._past
+        self.forget_handshake("_asked_room", "_wish", "_past")
         self._per_address[self._address] += 1
         self.sockets.add(self)
         _members.inc()
-        self.room = self._room(self._asked_room)
+        self.room = self._room(asked_room)
         try:
-            await self.room.enter(self, self._wish, self._past)
+            await self.room.enter(self, wish, past)
             self.is_in = True
         except (WebSocketClosedError, StreamClosedError):
             pass  # gone before he was in; on_close follows
@@ -328,7 +357,9 @@ class ChatSocket(FramesHandler, http.Answer):
                 self._react(frame)
             case _:
                 self._check_asking(frame.ref)
-                return self._answer(frame.ref, desk.act(self._member_room, self, self.secret, frame))
+                return self._answer(
+                    frame.ref, desk.act(self._member_room, self, self.secret, self.config.base_path, frame)
+                )
         return None
 
     def _react(self, react: protocol.React) -> None:
@@ -497,11 +528,13 @@ class ChatApplication(Application):
     def __init__(self, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> None:
         self.socket_class = ChatSocket.for_server(settings, event_log, secret, most_members)
         self.event_log = event_log
+        self._proxies = Proxies(networks(settings))
         super().__init__(
             _routes(self.socket_class),
             default_handler_class=http.NotFound,
             template_path=str(http.TEMPLATES),
-            assets=Assets(),
+            base_path=settings.base_path,
+            assets=Assets(base_path=settings.base_path),
             languages=Languages(),
             shared_origin=lambda: "",  # known once it listens
             compress_response=True,
@@ -512,18 +545,23 @@ class ChatApplication(Application):
             log_function=http.log_request,
         )
 
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        self._proxies.believe(request)
+        return super().find_handler(request, **kwargs)
+
 
 def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
     event_log = socket_class.event_log
     asking = {"asks": socket_class.asks, "now_s": time.monotonic}
     form = {"host": socket_class, "tries": doors.Tries()}
-    return [
+    base_path = socket_class.config.base_path
+    routes: list[tuple[Any, ...]] = [
+        (r"/ws", socket_class),
         (r"/", http.RoomPage),
         (r"/moderation", http.ModeratorsPart),
         (r"/rooms", doors.MakeRoom, form),
         (r"/door", doors.Door, form),
         (r"/admin", doors.Operator, form),
-        (r"/ws", socket_class),
         (r"/api/rooms/([^/]+)/messages", http.MessagesApi, {**asking, "event_log": event_log}),
         (r"/api/rooms/([^/]+)/export", export.Export, {**asking, "host": socket_class}),
         (r"/qr\.svg", http.QrCode, asking),
@@ -531,6 +569,9 @@ def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
         (r"/metrics", http.Metrics),
         (r"/static/([0-9a-f]{12})/(.*)", http.StaticFile),
     ]
+    if base_path:
+        routes.append(("", http.ToBase))
+    return [(re.escape(base_path) + path, *rest) for path, *rest in routes]
 
 
 def make_app(settings: Settings) -> ChatApplication:
@@ -545,16 +586,24 @@ def make_app(settings: Settings) -> ChatApplication:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain; raises BadOption and LogRefused."""
+    tls = starting.tls_context(settings)
     listeners = starting.listen(settings.port, settings.address)
     app = make_app(settings)
-    app.settings["shared_origin"] = partial(starting.shared_origin, listeners[0], settings.address)
+    gc.freeze()  # what was imported stays: the collector need not look at it again
+    app.settings["shared_origin"] = partial(starting.shared_origin, listeners[0], settings)
     server = starting.BoundedHTTPServer(
-        app, idle_connection_timeout=HANDSHAKE_S, body_timeout=HANDSHAKE_S, max_header_size=16384, max_body_size=65536
+        app,
+        ssl_options=tls,
+        idle_connection_timeout=HANDSHAKE_S,  # that of TLS included
+        body_timeout=HANDSHAKE_S,
+        max_header_size=16384,
+        max_body_size=65536,
     )
     server.has_room = lambda plain: plain + len(app.socket_class.sockets) < starting.files_for_connections()
     server.add_sockets(listeners)
     stop = serving.stop_signal()  # before anybody is told that the server runs
-    print(starting.greeting(listeners[0], settings.address, settings.database), flush=True)
+    starting.renew_on_hangup(server, settings)
+    print(starting.greeting(listeners[0], settings), flush=True)
     sockets = app.socket_class
     log.info("started with room for %d members", sockets.most_members)
     await serving.care_until(stop, [serving.look_after(sockets), serving.keep_tidy(sockets, settings)])

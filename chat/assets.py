@@ -50,9 +50,9 @@ class Asset(NamedTuple):
 
 
 class Assets:
-    """All files of a folder."""
+    """All files of a folder, for a server under `base_path`."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path = FOLDER, base_path: str = "") -> None:
         paths = sorted(path for path in folder.rglob("*") if path.suffix in TYPES and path.is_file())
         sources = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         if styles := [name for name in sources if name.startswith("styles/")]:
@@ -60,7 +60,7 @@ class Assets:
         self.files = {name: _asset(posixpath.splitext(name)[1], source) for name, source in sources.items()}
         names_and_bodies = (name.encode() + b"\0" + asset.body + b"\0" for name, asset in self.files.items())
         self.version = hashlib.sha256(b"".join(names_and_bodies)).hexdigest()[:12]
-        self.base = f"/static/{self.version}"
+        self.base = f"{base_path}/static/{self.version}"
         self.modules = self._reached_from(ENTRY) if ENTRY in self.files else []
 
     def _reached_from(self, entry: str) -> list[str]:

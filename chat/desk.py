@@ -35,14 +35,14 @@ from chat.room import Room
 T = TypeVar("T")
 
 
-async def act(room: Room, member: Member, secret: str, asked: AnyAct) -> Struct:
+async def act(room: Room, member: Member, secret: str, base_path: str, asked: AnyAct) -> Struct:
     """Do what is asked; returns the frame that answers it. Raises ProtocolError."""
     if isinstance(asked, SetPassword) and asked.password:
         room.acts.check(member, asked)  # before anything is computed for it
         asked.password = await hash_password(asked.password)
     seq, decision = await room.acts.act(member, asked)
     if isinstance(asked, MakeInvite):
-        return doors.invited(secret, room.name, decision, asked.ref)
+        return doors.invited(secret, base_path, room.name, decision, asked.ref)
     return Done(asked.ref, seq or UNSET)
 
 

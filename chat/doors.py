@@ -100,12 +100,12 @@ async def its_time(handler: http.Answer) -> None:
 # Links
 
 
-def invited(secret: str, room: str, decision: Decision, ref: "Ref | msgspec.UnsetType") -> Invited:
+def invited(secret: str, base_path: str, room: str, decision: Decision, ref: "Ref | msgspec.UnsetType") -> Invited:
     """The answer to whoever made an invitation."""
     made = next(value for key, value in decision.entries.items() if key.startswith("invite:") and value is not None)
     invite = msgspec.json.decode(made, type=Invite)
     query = urlencode({"room": room, "invite": invite_token(secret, room, invite.id)}, quote_via=quote)
-    return Invited(invite, f"/door?{query}", ref)
+    return Invited(invite, f"{base_path}/door?{query}", ref)
 
 
 def path_of(room: str) -> str:
@@ -172,7 +172,7 @@ class Form(http.Page):
 
     def go(self, path: str) -> None:
         """Send the browser to another page, by GET."""
-        self.redirect(path, status=303)
+        self.redirect(self.base + path, status=303)
 
 
 class Door(Form):
@@ -186,7 +186,7 @@ class Door(Form):
         if invite or identity.is_closed(room):
             self.show_door(room, invite)
         else:
-            self.redirect(path_of(room))
+            self.redirect(self.base + path_of(room))
 
     async def post(self) -> None:
         room = self.room_name(self.field("room"))

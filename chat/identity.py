@@ -99,9 +99,7 @@ def folded_skeleton(name: str) -> str:
 
 def skeleton(text: str) -> str:
     """The skeleton of UTS 39 section 4: what is left of a text when look-alikes are made one."""
-    seen = "".join(char for char in unicodedata.normalize("NFD", text) if not _is_ignorable(char))
-    prototypes = _prototypes()
-    return unicodedata.normalize("NFD", "".join(prototypes.get(char, char) for char in seen))
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).translate(_prototypes()))
 
 
 @lru_cache(maxsize=4096)
@@ -110,17 +108,26 @@ def _is_ignorable(char: str) -> bool:
     return unicodedata.category(char) == "Cf" or any(low <= point <= high for low, high in _IGNORABLE_RANGES)
 
 
+class _Prototypes(dict[int, str | None]):
+    """What a code point becomes in a skeleton, for `str.translate`; None: nothing."""
+
+    def __missing__(self, point: int) -> str | None:
+        return None if _is_ignorable(chr(point)) else chr(point)
+
+
 @cache
-def _prototypes() -> dict[str, str]:
-    """Unicode's confusables.txt as {source: prototype}.
+def _prototypes() -> _Prototypes:
+    """Unicode's confusables.txt.
 
     The package keeps each line of the file both ways round. A prototype of several sources is
     told by that; in a pair of one and one the source was inserted first.
     """
     place = {key: number for number, key in enumerate(confusables_data)}
-    prototypes = {}
+    prototypes = _Prototypes()
     for source, targets in confusables_data.items():
         target = targets[0]["c"]
         if len(targets) == 1 and (len(confusables_data[target]) > 1 or place[source] < place[target]):
-            prototypes[source.strip("\u200e")] = target.replace("\u200e", "")
+            char = source.strip("\u200e")
+            if len(char) == 1 and not _is_ignorable(char):
+                prototypes[ord(char)] = target.replace("\u200e", "")
     return prototypes

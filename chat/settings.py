@@ -6,7 +6,8 @@ keep its promises is refused with one sentence that says what to do.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from tornado.options import Error as OptionError
@@ -54,6 +55,10 @@ class Settings:
     max_members: int = _option(0, "open sockets in all; 0 = what the open-file limit allows, less a reserve")
     send_buffer_bytes: int = _option(1048576, "bytes that may wait in the server for one member before he is cut off")
     allowed_origins: str = _option("", "extra Origins besides the page's own, as https://host, separated by commas")
+    base_path: str = _option("", "path under which everything is served, as /chat; empty: at the root of the host")
+    trusted_proxies: str = _option("", "proxies whose X-Forwarded-* are believed: addresses, networks, with commas")
+    certificate: str = _option("", "PEM file of the certificate and its chain, to speak TLS itself; needs key")
+    key: str = _option("", "PEM file of the certificate's private key, without a password")
     shutdown_grace_s: float = _option(10.0, "seconds to drain on SIGTERM")
     keep_days: int = _option(0, "days that messages are kept in every room; 0 = for ever")
     keep_events: int = _option(0, "newest messages and acts that are kept in every room; 0 = all")
@@ -73,6 +78,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         _parse_file(parser, parser.config)
         _parse(parser, arguments)
     settings = Settings(**{option.name: parser[option.name] for option in fields(Settings)})
+    settings = replace(settings, base_path=settings.base_path.rstrip("/"))
     check_settings(settings)
     return settings
 
@@ -135,7 +141,39 @@ def check_settings(settings: Settings) -> None:
     for origin in origins(settings):
         if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
             raise BadOption(f"--allowed_origins has {origin!r}: write each as https://host or https://host:port.")
+    _check_surroundings(settings)
+
+
+def _check_surroundings(settings: Settings) -> None:
+    """The same for what stands around the server: its proxies, its place on a host, its certificate."""
+    networks(settings)
+    steps = settings.base_path.split("/")
+    if settings.base_path and (
+        not re.fullmatch("(/[A-Za-z0-9._~-]+)+", settings.base_path) or {".", ".."} & set(steps)
+    ):
+        raise BadOption(
+            f"--base_path={settings.base_path!a} is no path: write it as /chat, of letters, digits and - . _ ~ alone."
+        )
+    if bool(settings.certificate) != bool(settings.key):
+        has, lacks = ("certificate", "key") if settings.certificate else ("key", "certificate")
+        raise BadOption(f"--{has} needs --{lacks}: give both to speak TLS, or neither.")
 
 
 def origins(settings: Settings) -> list[str]:
-    return [origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()]
+    return _listed(settings.allowed_origins)
+
+
+def networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
+    """Those of the trusted proxies; raises BadOption."""
+    found = []
+    for name in _listed(settings.trusted_proxies):
+        try:
+            found.append(ip_network(name))
+        except ValueError:
+            advice = "write each as 127.0.0.1 or as a network, 10.0.0.0/8"
+            raise BadOption(f"--trusted_proxies has {name!a}: {advice}.") from None
+    return found
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]

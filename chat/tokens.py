@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+from functools import lru_cache
 
 OPERATOR_KEY_S = 600
 _SIGNATURE_BYTES = 16  # nobody guesses 128 bits, and a link stays short enough for a QR code
@@ -40,6 +41,7 @@ def is_operator_key(secret: str, key: str, now_s: float) -> bool:
     return 0 <= int(found[1]) - now_s <= OPERATOR_KEY_S
 
 
+@lru_cache(maxsize=4096)
 def address_key(secret: str, address: str) -> str:
     """One of an IPv4 address, or of a whole IPv6 network (/64); without the secret it tells nothing of it."""
     return _signature(secret, "address", address_block(address))

@@ -11,8 +11,9 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter
@@ -22,7 +23,7 @@ from tornado.concurrent import (
     future_set_result_unless_cancelled,
 )
 from tornado.escape import json_encode, utf8
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import (
     WebSocketClosedError,
@@ -40,12 +41,13 @@ from chat.frames import (
     Fault,
     FrameReader,
     Frames,
+    agreed_deflate,
     check_close,
     frame,
     from_utf8,
     text_frame,
 )
-from chat.protocol import MAX_FRAME_BYTES, CloseCode
+from chat.protocol import CloseCode
 
 log = logging.getLogger("chatroom")
 
@@ -58,7 +60,23 @@ _FRAME_COST_BYTES = 512
 _SOCKETS_PER_YIELD = 256  # pinged in one turn of the loop
 _ALL_MEMBERS_BYTES = 256 * 1024 * 1024  # may wait for all members together
 
-_NO_HEADERS = HTTPHeaders()
+# In the place of those that are forgotten.
+_NO_REQUEST = HTTPServerRequest(
+    start_line=RequestStartLine("GET", "/", "HTTP/1.1"), headers=HTTPHeaders(Host="localhost")
+)
+# What a RequestHandler needs to answer a request, and nothing after that.
+_OF_THE_HANDSHAKE = {
+    "_headers_written",
+    "_new_cookie",
+    "_reason",
+    "_transforms",
+    "_write_buffer",
+    "open_args",
+    "open_kwargs",
+    "path_args",
+    "path_kwargs",
+    "ui",
+}
 
 _cut_off = Counter("chatroom_cut_off_members", "Members cut off", ["reason"])
 _faults = Counter("chatroom_protocol_faults", "Sockets closed for breaking RFC 6455", ["code"])
@@ -100,8 +118,11 @@ send_budget = SendBudget(_ALL_MEMBERS_BYTES)
 class BoundedProtocol(WebSocketProtocol13):
     """Tornado's protocol with a strict bulk reader and a write path that never grows without bound."""
 
-    def __init__(self, handler: "FramesHandler", params: _WebSocketParams, limit_bytes: int) -> None:
-        super().__init__(handler, False, params)
+    # The socket's own `send`: no Future, no copy. None under TLS, where only the stream may write.
+    send_now: Callable[[bytes], int] | None = None
+
+    def __init__(self, handler: "FramesHandler", limit_bytes: int, is_deflating: bool = False) -> None:
+        WebSocketProtocol.__init__(self, handler)
         self.member = handler
         self.limit_bytes = limit_bytes
         self.waiting_bytes = 0
@@ -112,19 +133,19 @@ class BoundedProtocol(WebSocketProtocol13):
         self._backlog: deque[bytes | memoryview] | None = None  # an empty deque is 0.7 kB a member
         self._pumping_bytes = 0
         self._drained: Future[None] | None = None
+        self._reader = FrameReader(is_deflating)
 
     # Writing
 
     def send(self, data: bytes) -> None:
         """Send whole frames: at once if nothing waits, else behind what does. Never blocks, never raises."""
         rest: bytes | memoryview = data
-        # Under TLS only the stream may write; otherwise the kernel takes it without a Future or a copy.
-        if not self.waiting_bytes and type(self.stream) is IOStream:
+        if not self.waiting_bytes and self.send_now is not None:
             try:
-                sent = self.stream.socket.send(data)
+                sent = self.send_now(data)
             except BlockingIOError:
                 sent = 0
-            except (OSError, AttributeError) as error:  # the peer, or the stream, is gone
+            except OSError as error:  # the peer, or the stream, is gone
                 self.stream.close(exc_info=error)
                 return
             if sent == len(data):
@@ -220,68 +241,102 @@ class BoundedProtocol(WebSocketProtocol13):
     # Reading
 
     async def _receive_frame_loop(self) -> None:
-        try:
-            await self._receive()
-        except StreamClosedError:
-            self._abort()
-        finally:
-            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
-
-    async def _receive(self) -> None:
-        reader = FrameReader()
+        """Read by callbacks from here on: so the six coroutines of the handshake end, 3 kB a member."""
         self.is_heeded = True
-        unyielded_bytes = 0
-        try:
-            while not self.client_terminated:
-                data = await self.stream.read_bytes(_READ_BYTES, partial=True)
-                self.heard = True
-                for message in reader.feed(data):
-                    if message is not None:
-                        await self._take(*message)
-                        unyielded_bytes += len(message[1])
-                    if self.client_terminated:
-                        return
-                    if self.stream.closed():  # what he still had to say is not heard: he is gone
-                        raise StreamClosedError()
-                    unyielded_bytes += _FRAME_COST_BYTES
-                    if unyielded_bytes >= _BYTES_PER_YIELD:
-                        unyielded_bytes = 0
-                        await asyncio.sleep(0)
-        except Fault as fault:
-            await self._fail(fault)
+        self._read_on()
 
-    async def _take(self, opcode: int, payload: bytes) -> None:
+    def _read_on(self) -> None:
+        try:
+            read = cast("Future[bytes]", self.stream.read_bytes(_READ_BYTES, partial=True))
+        except StreamClosedError:
+            self._gone()
+        else:
+            read.add_done_callback(self._arrived)
+
+    def _arrived(self, read: "Future[bytes]") -> None:
+        if read.cancelled() or read.exception() is not None:
+            self._gone()
+            return
+        self.heard = True
+        self._hear_on(self._reader.feed(read.result()))
+
+    def _hear_on(self, messages: Iterator[tuple[int, bytes] | None]) -> None:
+        """Take what has come, until something must be waited for; then read on."""
+        cost_bytes = 0
+        try:
+            for message in messages:
+                handled = self._take(*message) if message is not None else None
+                if self.client_terminated or self.stream.closed():  # what he still had to say is not heard: he is gone
+                    self._gone()
+                    return
+                if handled is not None:
+                    self._wait_for(handled, messages)
+                    return
+                cost_bytes += _FRAME_COST_BYTES + (len(message[1]) if message is not None else 0)
+                if cost_bytes >= _BYTES_PER_YIELD:
+                    asyncio.get_running_loop().call_soon(self._hear_on, messages)
+                    return
+        except Fault as fault:
+            asyncio.ensure_future(self._fail(fault))  # noqa: RUF006  # the stream it reads from holds it
+            return
+        self._read_on()
+
+    def _take(self, opcode: int, payload: bytes) -> Awaitable[None] | None:
+        if opcode in (TEXT, BINARY):
+            if self.server_terminated:  # after our close frame nothing counts any more
+                return None
+            return self._hear(from_utf8(payload) if opcode == TEXT else payload)
         if opcode == CLOSE:
             check_close(payload)
-        elif opcode in (TEXT, BINARY):
-            if not self.server_terminated:  # after our close frame nothing counts any more
-                await self._hear(from_utf8(payload) if opcode == TEXT else payload)
-            return
         self._handle_message(opcode, payload)
+        return None
 
-    async def _hear(self, message: str | bytes) -> None:
+    def _hear(self, message: str | bytes) -> Awaitable[None] | None:
         try:
-            if (handled := self.handler.on_message(message)) is not None:
-                self.is_heeded = False
-                await handled
-                self.is_heeded = self.heard = True
-        except StreamClosedError:
-            raise
-        except Exception:
-            # Whatever went wrong is our fault and this member's alone: one traceback, and he comes back.
-            log.exception("a frame of %s could not be handled", self.handler)
-            self.member.close(CloseCode.OUR_FAULT, "internal error")
+            return self.handler.on_message(message)
+        except Exception as error:  # whatever went wrong, it is this member's alone
+            self._excuse(error)
+            return None
+
+    def _wait_for(self, handled: Awaitable[None], messages: Iterator[tuple[int, bytes] | None]) -> None:
+        self.is_heeded = False
+        asyncio.ensure_future(handled).add_done_callback(partial(self._waited, messages))
+
+    def _waited(self, messages: Iterator[tuple[int, bytes] | None], handled: "Future[None]") -> None:
+        if handled.cancelled() or isinstance(handled.exception(), StreamClosedError):
+            self._gone()
+            return
+        if error := handled.exception():
+            self._excuse(error)
+        self.is_heeded = self.heard = True
+        self._hear_on(messages)
+
+    def _excuse(self, error: BaseException) -> None:
+        """Whatever went wrong is our fault and this member's alone: one traceback, and he comes back."""
+        log.error("a frame of %s could not be handled", self.handler, exc_info=error)
+        self.member.close(CloseCode.OUR_FAULT, "internal error")
+
+    def _gone(self) -> None:
+        self._abort()
+        self.handler.on_ws_connection_close(self.close_code, self.close_reason)
 
     async def _fail(self, fault: Fault) -> None:
         """Say why, then let the client go first: bytes left unread would turn our close into a reset."""
         _faults.labels(int(fault.code)).inc()
         self.member.close(fault.code, fault.reason)
-        await self.drained()
-        with contextlib.suppress(OSError):
-            self.stream.socket.shutdown(socket.SHUT_WR)
-        while True:  # `close` has set a timer that aborts the stream
-            await self.stream.read_bytes(_READ_BYTES, partial=True)
-            await asyncio.sleep(0)  # a read of what is there already would not yield
+        with contextlib.suppress(StreamClosedError):
+            await self.drained()
+            with contextlib.suppress(OSError):
+                self.stream.socket.shutdown(socket.SHUT_WR)
+            while True:  # `close` has set a timer that aborts the stream
+                await self.stream.read_bytes(_READ_BYTES, partial=True)
+                await asyncio.sleep(0)  # a read of what is there already would not yield
+        self._gone()
+
+
+# What Tornado's constructor would set on each, for a reader and a compression that are not used here: the same for all.
+for _name, _value in vars(WebSocketProtocol13(cast(Any, None), False, _WebSocketParams())).items():
+    setattr(BoundedProtocol, _name, _value)
 
 
 def _next_pieces(backlog: deque[bytes | memoryview]) -> Iterator[bytes | memoryview]:
@@ -307,22 +362,25 @@ def _finished() -> "Future[None]":
 class FramesHandler(WebSocketHandler):
     """A WebSocketHandler whose `write_message` also takes `Frames`, as they are."""
 
+    SUPPORTED_METHODS = ("GET",)  # else a request by POST would call our `post`
     send_buffer_bytes = 1024 * 1024
     _unposted: ClassVar[list["FramesHandler"]]
     _stream: IOStream | None = None  # outlives `ws_connection`, which Tornado drops when it sends a close frame
+    _outbox: list[bytes] | None = None
+    is_deflating = False  # whether he agreed on permessage-deflate
 
     def __init_subclass__(cls) -> None:
         cls._unposted = []
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._outbox: list[bytes] = []
-        super().__init__(*args, **kwargs)
-
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
             return None
-        params = _WebSocketParams(max_message_size=MAX_FRAME_BYTES)
-        return BoundedProtocol(self, params, self.send_buffer_bytes)
+        # Taken out, as Tornado would fail over odd ones.
+        agreed = agreed_deflate(self.request.headers.pop("Sec-WebSocket-Extensions", ""))
+        if agreed is not None:
+            self.is_deflating = True
+            self.set_header("Sec-WebSocket-Extensions", agreed)
+        return BoundedProtocol(self, self.send_buffer_bytes, self.is_deflating)
 
     def write_message(self, message: Any, binary: bool = False) -> "Future[None]":
         """Send to this member: str, bytes and dict as Tornado does, `Frames` as they are.
@@ -331,7 +389,7 @@ class FramesHandler(WebSocketHandler):
         """
         connection = self.ws_connection
         if type(message) is Frames and connection is not None:
-            connection.send(message.data)  # type: ignore[attr-defined]  # finds out by itself if the stream has closed
+            connection.send(message.deflated if self.is_deflating else message.data)  # type: ignore[attr-defined]  # finds out by itself if the stream has closed
             return connection.delivered  # type: ignore[attr-defined, no-any-return]
         if connection is None or connection.is_closing():
             raise WebSocketClosedError()
@@ -341,7 +399,8 @@ class FramesHandler(WebSocketHandler):
 
     def post(self, payload: bytes) -> None:
         """Send a text to this member alone, together with what else he gets in this turn of the loop."""
-        if not self._outbox:
+        if self._outbox is None:
+            self._outbox = []
             if not self._unposted:
                 asyncio.get_running_loop().call_soon(self.post_all)
             self._unposted.append(self)
@@ -352,7 +411,7 @@ class FramesHandler(WebSocketHandler):
         """Send what was posted, now: before something that must come after it."""
         unposted, cls._unposted = cls._unposted, []
         for member in unposted:
-            posted, member._outbox = member._outbox, []
+            posted, member._outbox = member._outbox or [], None
             with contextlib.suppress(WebSocketClosedError):  # gone: nobody to tell
                 member.write_message(Frames(b"".join(posted)))
 
@@ -390,20 +449,20 @@ class FramesHandler(WebSocketHandler):
             connection.heard = False
             connection.send(PING_FRAME)
 
-    def forget_handshake(self) -> None:
-        """Drop what only the handshake needed: it would stay for as long as the socket does, 6 kB of it."""
-        self._headers = self.request.headers = _NO_HEADERS
-        for spent in (self.request.arguments, self.request.query_arguments, self.request.body_arguments):
-            spent.clear()
-        for name in ("_new_cookie", "_transforms"):
-            self.__dict__.pop(name, None)
-        self.request.__dict__.pop("_cookies", None)
+    def forget_handshake(self, *names: str) -> None:
+        """Let go of the request and of these attributes: they would stay for as long as the socket does, 8 kB."""
+        self.request, self._headers = _NO_REQUEST, _NO_REQUEST.headers
+        spent = _OF_THE_HANDSHAKE.union(names)
+        self.__dict__ = {name: value for name, value in self.__dict__.items() if name not in spent}
 
     def _detach_stream(self) -> IOStream:
         self._stream = super()._detach_stream()
-        self._stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
-        # What the kernel takes ahead of a slow reader is bounded, too: megabytes on loopback otherwise.
-        self._stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        if not self._stream.closed():  # who asked may be gone by now
+            if type(self._stream) is IOStream:
+                self.ws_connection.send_now = self._stream.socket.send  # type: ignore[union-attr]
+            self._stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
+            # What the kernel takes ahead of a slow reader is bounded, too: megabytes on loopback otherwise.
+            self._stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         return self._stream
 
 

@@ -6,6 +6,7 @@
  * Knows no DOM and no message: where to resume stands in the address it is given.
  */
 
+import { pathOf } from "./links.js";
 import { sentenceOf, t } from "./words.js";
 import { heard } from "./wire.js";
 
@@ -45,7 +46,7 @@ export function backoff_ms(attempt, random = Math.random) {
  */
 export async function askWhyRefused(room) {
   try {
-    const address = `/api/rooms/${encodeURIComponent(room)}/messages?limit=1`;
+    const address = pathOf(`/api/rooms/${encodeURIComponent(room)}/messages?limit=1`);
     const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(WHY_MS) });
     const bar = answer.status === FORBIDDEN ? barOf(await answer.json().catch(() => null)) : null;
     return { status: answer.status, retry_after: seconds(answer.headers.get("Retry-After")), ...bar };

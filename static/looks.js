@@ -6,6 +6,7 @@
  */
 
 import { byId } from "./dom.js";
+import { pathOf } from "./links.js";
 
 const YEAR_AND_MORE_S = 400 * 24 * 60 * 60; // browsers keep no cookie for longer
 const REOPEN = "chatroom.menu";
@@ -87,7 +88,7 @@ export class Looks {
 const theme = () => document.documentElement.dataset.theme ?? "";
 
 function keepCookie(name, value) {
-  document.cookie = `${name}=${value}; path=/; max-age=${value ? YEAR_AND_MORE_S : 0}; samesite=lax`;
+  document.cookie = `${name}=${value}; path=${pathOf("/")}; max-age=${value ? YEAR_AND_MORE_S : 0}; samesite=lax`;
 }
 
 function leave(note) {

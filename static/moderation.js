@@ -9,6 +9,7 @@ import { ActLog } from "./actlog.js";
 import { Card } from "./card.js";
 import { Deeds } from "./deeds.js";
 import { byId, fromTemplate, part, setText } from "./dom.js";
+import { pathOf } from "./links.js";
 import { Pause } from "./pause.js";
 import { pieceAt } from "./piece.js";
 import { Raid } from "./raid.js";
@@ -206,7 +207,7 @@ function placeBeside(choice, node) {
 
 /** Brings the page what of it only moderators have: sentences, style, markup. */
 async function furnish() {
-  const piece = await pieceAt("/moderation");
+  const piece = await pieceAt(pathOf("/moderation"));
   const style = piece.getElementById("moderators-style");
   const isStyled = new Promise((resolve) => { style.onload = style.onerror = resolve; });
   learn(JSON.parse(piece.getElementById("moderators-words").textContent));

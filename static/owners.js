@@ -6,6 +6,7 @@
 
 import { byId, setText } from "./dom.js";
 import { makeLink } from "./invites.js";
+import { pathOf } from "./links.js";
 import { t } from "./words.js";
 
 const LINK_S = 3600; // long enough to open it in another browser
@@ -30,7 +31,7 @@ export class Owners {
     this.#place.replaceChildren();
     this.#password.value = "";
     for (const format of ["jsonl", "html"]) {
-      byId(`export-${format}`).href = `/api/rooms/${encodeURIComponent(this.#page.room)}/export?format=${format}`;
+      byId(`export-${format}`).href = pathOf(`/api/rooms/${encodeURIComponent(this.#page.room)}/export?format=${format}`);
     }
   }
 

@@ -5,6 +5,7 @@
  * Knows no message and no log.
  */
 
+import { pathOf } from "./links.js";
 import { parsed } from "./markdown.js";
 import { t } from "./words.js";
 
@@ -72,7 +73,7 @@ function linkNode({ text, href }) {
 }
 
 /** Another room or message here: the page goes there itself. */
-const isOfThisPage = ({ origin, pathname }) => origin === location.origin && pathname === "/";
+const isOfThisPage = ({ origin, pathname }) => origin === location.origin && pathname === pathOf("/");
 
 function element(name, children, className) {
   const node = document.createElement(name);

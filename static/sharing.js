@@ -6,7 +6,7 @@
 
 import { copyText } from "./clipboard.js";
 import { byId, setText } from "./dom.js";
-import { sharedAddress, sharedLinkTo } from "./links.js";
+import { pathOf, sharedAddress, sharedLinkTo } from "./links.js";
 import { isClosed, shownName } from "./roomname.js";
 import { span, t } from "./words.js";
 
@@ -93,7 +93,7 @@ export class Sharing {
 }
 
 function codeOf(room) {
-  const url = new URL("/qr.svg", location);
+  const url = new URL(pathOf("/qr.svg"), location);
   url.searchParams.set("room", room);
   if (document.body.dataset.share) url.searchParams.set("share", "1");
   return url.href;

@@ -6,6 +6,7 @@
  * Knows no DOM.
  */
 
+import { pathOf } from "./links.js";
 import { readMark } from "./storage.js";
 
 const AT_ONCE = 4;
@@ -71,7 +72,7 @@ export class Unread {
   /** False if the server wants to be asked later. */
   async #ask(room, signal) {
     if (Date.now() < this.#closedUntil) return false;
-    const address = `/api/rooms/${encodeURIComponent(room)}/messages?limit=1`;
+    const address = pathOf(`/api/rooms/${encodeURIComponent(room)}/messages?limit=1`);
     const answer = await fetch(address, { signal }).catch(() => null);
     if (answer?.status === 429 || answer?.status === 503) return this.#stayAway(answer);
     if (answer?.status === FORBIDDEN) this.#shut.add(room);

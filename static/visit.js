@@ -19,7 +19,7 @@ import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { CROWD, Roster, Writers } from "./people.js";
 import { Pinned } from "./pinned.js";
-import { doorOf, sharedLinkTo } from "./links.js";
+import { doorOf, pathOf, sharedLinkTo } from "./links.js";
 import { shownName } from "./roomname.js";
 import { Cheers, Reactions } from "./reactions.js";
 import { Signs } from "./signs.js";
@@ -267,7 +267,7 @@ export class Visit {
 
   /** The socket's address: the room, the wished name, and where to resume. */
   #address() {
-    const url = new URL("/ws", location);
+    const url = new URL(pathOf("/ws"), location);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const { wish } = this.#naming;
     const question = { room: this.#room, ...(wish && { name: wish }), ...this.#timeline.cursor };

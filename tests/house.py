@@ -240,7 +240,14 @@ class ChatTestCase(AsyncHTTPTestCase):
             self.epoch = fill(self.database, *test.filled)
         self.here: list[Member | RawMember] = []
         self.app = make_app(
-            Settings(**{"database": self.database, "message_rate": 0.0, **getattr(test, "settings", {})})
+            Settings(
+                **{
+                    "database": self.database,
+                    "message_rate": 0.0,
+                    "trusted_proxies": "127.0.0.1",
+                    **getattr(test, "settings", {}),
+                }
+            )
         )
         return self.app
 
@@ -273,18 +280,30 @@ class ChatTestCase(AsyncHTTPTestCase):
         wire: Iterable[str] = V1,
         cookie: str | None = None,
         headers: dict[str, str] | None = None,
+        deflates: bool = False,
         **query: Any,
     ) -> Member:
         """Let a member in; raises HTTPClientError if the handshake is refused."""
         arguments = urlencode({**({} if room is None else {"room": room}), **query})
-        return await self.knock(f"/ws?{arguments}", wire, {**(headers or {}), **({"Cookie": cookie} if cookie else {})})
+        headers = {**(headers or {}), **({"Cookie": cookie} if cookie else {})}
+        return await self.knock(f"/ws?{arguments}", wire, headers, deflates)
 
-    async def knock(self, target: str, wire: Iterable[str] = V1, headers: dict[str, str] | None = None) -> Member:
+    async def knock(
+        self,
+        target: str,
+        wire: Iterable[str] = V1,
+        headers: dict[str, str] | None = None,
+        deflates: bool = False,
+    ) -> Member:
         member = Member()
         request = HTTPRequest(self.origin.replace("http", "ws") + target, headers=headers)
         member.socket = await websocket_connect(
-            request, on_message_callback=member.frames.put_nowait, subprotocols=list(wire) or None
+            request,
+            on_message_callback=member.frames.put_nowait,
+            compression_options={} if deflates else None,
+            subprotocols=list(wire) or None,
         )
+        member.socket.protocol._compressor = None  # type: ignore  # of Tornado's, which does not heed what was agreed on
         self.here.append(member)
         if member.socket.selected_subprotocol:
             member.welcome = await member.next()

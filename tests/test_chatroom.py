@@ -11,6 +11,7 @@ from urllib.parse import quote
 from tornado.testing import ExpectLog
 
 from chat import serving
+from chat.limits import Turns
 from chat.websocket import sweep
 from chatroom import Settings, make_app
 from tests.house import (
@@ -119,11 +120,11 @@ class HandshakeTest(ChatTestCase):
     @settings(connections_per_address=2)
     async def test_too_many_sockets_of_one_address_are_refused_with_429(self) -> None:
         """The third socket of an address is refused until one closes; other addresses are not concerned."""
-        here = {"X-Real-Ip": "192.0.2.1"}
+        here = {"X-Forwarded-For": "192.0.2.1"}
         first, _ = await self.join(headers=here), await self.join(headers=here)
         self.assertEqual((await self.refusal(self.join(headers=here))).code, 429)
         self.assertEqual((await self.get("/api/rooms/default/messages", headers=here)).code, 429)
-        await self.join(headers={"X-Real-Ip": "192.0.2.2"})
+        await self.join(headers={"X-Forwarded-For": "192.0.2.2"})
         first.socket.close()
         await until(lambda: len(self.app.socket_class.sockets) == 2)
         await self.join(headers=here)
@@ -138,6 +139,20 @@ class HandshakeTest(ChatTestCase):
             self.assertGreater(int(answer.headers["Retry-After"]), 0)
         first.vanish()
         await until(lambda: len(self.app.socket_class.sockets) == 1)
+        self.assertEqual((await self.get("/api/rooms/default/messages")).code, 200)
+        await self.join()
+
+    @in_time
+    async def test_above_the_rate_of_newcomers_handshakes_are_refused_and_the_api_tells_the_same(self) -> None:
+        """Who is too many is answered 503 with Retry-After, and comes in when it is over; who is in stays and talks."""
+        self.app.socket_class.turns = Turns(2, 2)
+        ann, _ = await self.join(), await self.join()
+        for answer in (await self.refusal(self.join()), await self.get("/api/rooms/default/messages")):
+            self.assertEqual(answer.code, 503)
+            self.assertGreater(int(answer.headers["Retry-After"]), 0)
+        ann.send(type="say", client_id="c1", text="still here")
+        await ann.hears("ack")
+        await until(lambda: not self.app.socket_class.turns.wait_s(time.monotonic()))
         self.assertEqual((await self.get("/api/rooms/default/messages")).code, 200)
         await self.join()
 

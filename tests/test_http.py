@@ -14,7 +14,8 @@ from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.testing import ExpectLog
 
-from tests.house import BAD_INTEGERS, BAD_ROOM_NAMES, PLAIN, ChatTestCase, filled, in_time, settings
+from chat.limits import Turns
+from tests.house import BAD_INTEGERS, BAD_ROOM_NAMES, PLAIN, ChatTestCase, filled, in_time, settings, until
 from tests.support import DEADLINE_S
 
 BIG_TEXT = "\U0001f680" * 3500  # 14,000 bytes
@@ -137,7 +138,7 @@ class PagesTest(HttpTestCase):
                 morsel = SimpleCookie(answer.headers["Set-Cookie"])["chatroom"]
                 self.assertTrue(morsel["httponly"])
                 self.assertEqual((morsel["samesite"], morsel["secure"], morsel["path"]), ("Lax", "", "/"))
-                self.assertTrue(morsel["expires"])
+                self.assertEqual(int(morsel["max-age"]), 400 * 86400)
                 cookie = f"chatroom={morsel.coded_value}"
                 first, second = await self.join(cookie=cookie), await self.join(cookie=cookie)
                 self.assertEqual(first.id, second.id)
@@ -514,7 +515,9 @@ class MessagesApiTest(HttpTestCase):
         """Ask as somebody who has not asked before: asking is limited by address."""
         self.people += 1
         address = f"192.0.2.{self.people}"
-        return await self.get(f"/api/rooms/{quote(room, safe='')}/messages{query}", headers={"X-Real-Ip": address})
+        return await self.get(
+            f"/api/rooms/{quote(room, safe='')}/messages{query}", headers={"X-Forwarded-For": address}
+        )
 
     async def page(self, query: str, room: str = "default") -> Any:
         answer = await self.ask(query, room)
@@ -676,7 +679,7 @@ class MetricsTest(HttpTestCase):
     @in_time
     @settings(max_members=2, connections_per_address=1)
     async def test_refused_handshakes_are_counted_by_reason(self) -> None:
-        """Bad requests, foreign origins, too many of an address, a full and a draining server are told apart."""
+        """Bad requests, foreign origins, too many of an address or at once, full, draining: all told apart."""
         before = await self.metrics()
         await self.refusal(self.join(".."))
         await self.refusal(self.join(wire=["chat"]))
@@ -685,14 +688,19 @@ class MetricsTest(HttpTestCase):
         await self.refusal(self.join(headers={"Sec-Fetch-Site": "cross-site"}))
         await self.join()
         await self.refusal(self.join())
-        await self.join(headers={"X-Real-Ip": "192.0.2.1"})
-        await self.refusal(self.join(headers={"X-Real-Ip": "192.0.2.2"}))
+        await self.join(headers={"X-Forwarded-For": "192.0.2.1"})
+        await self.refusal(self.join(headers={"X-Forwarded-For": "192.0.2.2"}))
         for member in self.here:
             member.vanish()
+        await until(lambda: not self.app.socket_class.sockets)
+        self.app.socket_class.turns = Turns(1, 1)
+        await self.join()
+        await self.refusal(self.join(headers={"X-Forwarded-For": "192.0.2.3"}))
         await self.drain()
         await self.refusal(self.join())
         after = await self.metrics()
-        for reason, change in {"bad_request": 2, "origin": 3, "address": 1, "full": 1, "draining": 1}.items():
+        reasons = {"bad_request": 2, "origin": 3, "address": 1, "full": 1, "crowd": 1, "draining": 1}
+        for reason, change in reasons.items():
             with self.subTest(reason):
                 name = f'chatroom_refused_handshakes_total{{reason="{reason}"}}'
                 self.assertEqual(after.get(name, 0) - before.get(name, 0), change)

@@ -46,7 +46,7 @@ class RoomTestCase(ChatTestCase):
 class StandIn:
     """A member without a socket, for what only a large room shows; all of them count together."""
 
-    is_plain = is_operator = False
+    is_plain = is_operator = is_deflating = False
     address_key = ""
 
     def __init__(self, person_id: str, heard: list[bytes]) -> None:

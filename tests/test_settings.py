@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from chat.eventlog.sqlite import APPLICATION_ID
-from chat.settings import is_command
+from chat.settings import is_command, networks
 from chatroom import Settings, read_settings
 from tests.support import DEADLINE_S, ROOT, Client, ServerProcess
 
@@ -33,11 +33,21 @@ DEFAULTS = {
     "max_members": 0,
     "send_buffer_bytes": 1048576,
     "allowed_origins": "",
+    "base_path": "",
+    "trusted_proxies": "",
+    "certificate": "",
+    "key": "",
     "shutdown_grace_s": 10.0,
     "keep_days": 0,
     "keep_events": 0,
     "admin_link": False,
     "erase": "",
+}
+UNLIKE_OTHERS = {
+    "allowed_origins": "https://friend.example",
+    "base_path": "/chat",
+    "send_buffer_bytes": 262144,
+    "trusted_proxies": "127.0.0.1",
 }
 BAD_ARGUMENTS = (
     *("--port=abc", "--port=70000", "--port=-1", "--port=", "--port", "--port=80.5"),
@@ -46,6 +56,10 @@ BAD_ARGUMENTS = (
     *("--connections_per_address=-1", "--max_members=-1", "--max_members=1000000000"),
     *("--send_buffer_bytes=1000", "--send_buffer_bytes=1MB", "--shutdown_grace_s=-1"),
     *("--allowed_origins=friend.example", "--allowed_origins=https://a.example/", "--allowed_origins=*"),
+    *("--base_path=chat", "--base_path=/a//b", "--base_path=/chat room", "--base_path=/ä", "--base_path=/../chat"),
+    *("--base_path=/chat?x", "--base_path=/%63hat", "--base_path=http://chat.example/"),
+    *("--trusted_proxies=proxy.example", "--trusted_proxies=10.0.0.1/8", "--trusted_proxies=127.0.0.1 10.0.0.1"),
+    *("--certificate=cert.pem", "--key=key.pem"),
     *("--redis=redis://localhost", "--processes=2", "--processes=0"),
     *("--keep_days=-1", "--keep_days=40000", "--keep_days=x", "--keep_events=-1", "--keep_events=1.5"),
     *("--erase=", "--erase", "--erase=ann", "--erase=AAAAAAAAAAAAAAAA"),
@@ -125,10 +139,9 @@ def test_the_place_of_config_on_the_command_line_does_not_matter(tmp_path: Path)
 def test_every_option_can_come_from_the_environment(option) -> None:
     """`CHATROOM_NAME` is the option `name`, of its type."""
     values = {int: 1, float: 1.5, str: "x" * 32}
-    value = {"allowed_origins": "https://friend.example", "send_buffer_bytes": 262144}.get(
-        option.name, values[type(option.default)]
-    )
-    settings = read_settings([], {f"CHATROOM_{option.name.upper()}": str(value)})
+    value = UNLIKE_OTHERS.get(option.name, values[type(option.default)])
+    others = {"certificate": ["--key=key.pem"], "key": ["--certificate=certificate.pem"]}.get(option.name, [])
+    settings = read_settings(others, {f"CHATROOM_{option.name.upper()}": str(value)})
     assert getattr(settings, option.name) == value
     assert type(getattr(settings, option.name)) is type(option.default)
 
@@ -156,6 +169,21 @@ def test_the_environment_is_read_by_the_process(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert any("other.db" in line for line in iter(process.stdout.readline, "")), process.stderr
     assert (tmp_path / "other.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "base_path"),
+    [("", ""), ("/", ""), ("/chat", "/chat"), ("/chat/", "/chat"), ("/a/b-c_d.e~1/", "/a/b-c_d.e~1"), ("/...", "/...")],
+)
+def test_a_base_path_has_one_spelling(given: str, base_path: str) -> None:
+    """It begins with a slash, or is empty, and does not end with one."""
+    assert read_settings([f"--base_path={given}"], {}).base_path == base_path
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    """Of both families, separated by commas, spaces or none."""
+    settings = read_settings(["--trusted_proxies=127.0.0.1, 10.0.0.0/8,::1 ,fd00::/8,"], {})
+    assert [str(each) for each in networks(settings)] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128", "fd00::/8"]
 
 
 # What is refused

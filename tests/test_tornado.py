@@ -15,7 +15,7 @@ import tornado
 from tornado import httputil, iostream, util, web, websocket
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-from chat.websocket import BoundedProtocol, FramesHandler
+from chat.websocket import _OF_THE_HANDSHAKE, BoundedProtocol, FramesHandler
 
 ROOT = Path(__file__).parent.parent
 CODE = [ROOT / "chatroom.py", *sorted((ROOT / "chat").rglob("*.py"))]
@@ -70,15 +70,17 @@ LEANED_ON = {
     "_WebSocketParams": "what a protocol is made with",
     "_abort": "ends a connection that has failed",
     "_check_cross_origin": "the check of `Origin`, so that its refusal is counted and readable",
-    "_cookies": "parsed cookies, dropped after the handshake",
     "_detach_stream": "the first place where the stream can be had",
     "_handle_message": "answers pings and closes",
     "_headers": "of the answer, dropped after the handshake",
+    "_headers_written": "of the answer, dropped after the handshake",
     "_new_cookie": "the cookie handed out, dropped after the handshake",
+    "_reason": "of the answer, dropped after the handshake",
     "_receive_frame_loop": "replaced by the strict reader",
     "_total_write_done_index": "how much the kernel has taken of a backlog",
     "_transforms": "of the answer, dropped after the handshake",
     "_websocket_mask": "unmasks what a client sends",
+    "_write_buffer": "of the answer, dropped after the handshake",
     "_write_frame": "replaced by the bounded way",
 }
 OURS_BY_CHANCE = {"_finished", "_log"}  # names that Tornado uses as well, for something of its own
@@ -124,18 +126,20 @@ def test_the_mask_is_applied_and_undone_by_the_same_function() -> None:
     assert type(once) is bytes
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        (web.RequestHandler, "_headers"),
-        (web.RequestHandler, "_new_cookie"),
-        (web.RequestHandler, "_transforms"),
-        (httputil.HTTPServerRequest, "_cookies"),
-    ],
-)
-def test_what_only_the_handshake_needs_is_where_we_drop_it(owner: type, name: str) -> None:
-    """Kept for as long as the socket is open it would cost 6 kB a member."""
-    assert re.search(rf"\bself\.{name}\b[^=\n]*=(?!=)", inspect.getsource(owner))
+@pytest.mark.parametrize("name", sorted(_OF_THE_HANDSHAKE))
+def test_what_only_the_handshake_needs_is_where_we_drop_it(name: str) -> None:
+    """Kept for as long as the socket is open it would cost kilobytes a member."""
+    source = inspect.getsource(web.RequestHandler) + inspect.getsource(WebSocketHandler)
+    assert re.search(rf"\bself\.{name}\b[^=\n]*=(?!=)", source)
+
+
+def test_what_every_protocol_begins_with_is_shared() -> None:
+    """Our constructor sets nothing of Tornado's reader and compression: the class has it, and none of it can change."""
+    begun = vars(WebSocketProtocol13(Any, False, websocket._WebSocketParams()))
+    for name, value in begun.items():
+        if name not in ("handler", "params"):
+            assert getattr(BoundedProtocol, name) == value, name
+            assert value is None or isinstance(value, int), name
 
 
 def test_what_we_replace_is_ours() -> None:

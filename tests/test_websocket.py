@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import json
 import random
 import socket
 import struct
 import sys
+import weakref
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -229,6 +232,15 @@ def stall(member: Listener) -> int:
     return member.waiting_bytes
 
 
+RSV1 = 0x40
+
+
+def deflated(data: bytes) -> bytes:
+    """As a client compresses a message (RFC 7692 section 7.2.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
 # The handshake
 
 
@@ -243,13 +255,61 @@ async def test_a_version_that_is_not_13_is_refused(version: str) -> None:
 
 
 @on_a_loop
-async def test_no_extension_is_agreed_on() -> None:
-    """Compression is not offered: it costs memory and opens the door to bombs."""
+async def test_without_an_offer_nothing_may_be_compressed() -> None:
+    """RFC 7692: the bit that tells of compression is a violation where it was not agreed on."""
     async with house() as built:
-        _, peer = await built.enter(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
-        assert peer.status == 101
-        await peer.send(masked(FIN | 0x40 | TEXT, b"\x00\x01"))
+        _, peer = await built.enter()
+        await peer.send(masked(FIN | RSV1 | TEXT, deflated(b"hello")))
         assert await peer.hears_close() == 1002
+
+
+@pytest.mark.parametrize("offer", ["permessage-deflate; server_no_context_takeover", "permessage-zstd", "nonsense;;=,"])
+@on_a_loop
+async def test_what_is_offered_otherwise_is_left_alone(offer: str) -> None:
+    """The handshake goes well, and nothing may be compressed."""
+    async with house() as built:
+        _, peer = await built.enter(Sec_WebSocket_Extensions=offer)
+        assert peer.status == 101
+        await peer.send(masked(FIN | RSV1 | TEXT, deflated(b"hello")))
+        assert await peer.hears_close() == 1002
+
+
+@on_a_loop
+async def test_what_a_client_compresses_is_heard() -> None:
+    """Whole, in fragments with a ping between them, empty, or not compressed at all."""
+    async with house() as built:
+        member, peer = await built.enter(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
+        for text_said in ("hello " * 1000, "", "é"):
+            data = deflated(text_said.encode())
+            await peer.send(masked(FIN | RSV1 | TEXT, data))
+            await peer.send(masked(RSV1 | TEXT, data[:1]) + masked(FIN | PING) + masked(FIN | CONTINUATION, data[1:]))
+            assert [await member.heard.get() for _ in range(2)] == [text_said] * 2
+        await peer.send(text("as it is"))
+        assert await member.heard.get() == "as it is"
+
+
+DEFLATED_FAULTS = {
+    "what is no compression": (lambda: masked(FIN | RSV1 | TEXT, b"\xff\xff\xff"), 1007),
+    "a bomb": (lambda: masked(FIN | RSV1 | TEXT, deflated(bytes(64 * 1024 * 1024))), 1009),
+    "one byte too many": (lambda: masked(FIN | RSV1 | TEXT, deflated(bytes(64 * 1024 + 1))), 1009),
+    "text that is not UTF-8": (lambda: masked(FIN | RSV1 | TEXT, deflated(b"\xff")), 1007),
+    "a compressed ping": (lambda: masked(FIN | RSV1 | PING), 1002),
+    "a compressed continuation": (
+        lambda: masked(RSV1 | TEXT, b"") + masked(FIN | RSV1 | CONTINUATION, b""),
+        1002,
+    ),
+    "another extension's bit": (lambda: masked(FIN | 0x20 | TEXT, b""), 1002),
+}
+
+
+@pytest.mark.parametrize(("sent", "code"), DEFLATED_FAULTS.values(), ids=DEFLATED_FAULTS.keys())
+@on_a_loop
+async def test_a_violation_of_compression_gets_its_close_code(sent: Callable[[], bytes], code: int) -> None:
+    """And costs no more than a message may have."""
+    async with house() as built:
+        _, peer = await built.enter(Sec_WebSocket_Extensions="permessage-deflate")
+        await peer.send(sent())
+        assert await peer.hears_close() == code
 
 
 @on_a_loop
@@ -264,7 +324,7 @@ async def test_a_socket_works_on_when_its_handshake_is_forgotten() -> None:
     async with house(Forgetful) as built:
         members = [await built.enter(Cookie="a=b; c=d") for _ in range(2)]
         for member, peer in members:
-            assert not list(member.request.headers)
+            assert "Cookie" not in member.request.headers
             await peer.send(text("hello") + masked(FIN | PING))
             assert await member.heard.get() == "hello"
             assert await peer.frame() == (PONG, b"")
@@ -272,6 +332,27 @@ async def test_a_socket_works_on_when_its_handshake_is_forgotten() -> None:
             assert await peer.frame() == (TEXT, b"hello, too")
             await peer.send(closing(1000))
             assert await peer.hears_close() == 1000
+
+
+@on_a_loop
+async def test_a_member_at_rest_holds_neither_request_nor_task() -> None:
+    """What the handshake needed is freed, its coroutines too: 11 kB a member."""
+    requests = []
+
+    class Forgetful(Listener):
+        def open(self) -> None:
+            requests.append(weakref.ref(self.request))
+            self.forget_handshake()
+            super().open()
+
+    async with house(Forgetful) as built:
+        before = asyncio.all_tasks()
+        _, peer = await built.enter()
+        await peer.send(masked(FIN | PING))
+        assert await peer.frame() == (PONG, b"")
+        gc.collect()
+        assert requests[0]() is None
+        assert not asyncio.all_tasks() - before
 
 
 # Violations on the wire
