@@ -79,8 +79,10 @@ class Cable:
     async def _close(self) -> None:
         self._listener.close()
         await self._become(is_cut=True, is_dead=False)
-        here = asyncio.current_task()
-        await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not here), return_exceptions=True)
+        here = {asyncio.current_task()}
+        while others := asyncio.all_tasks() - here:  # one that was being accepted comes late
+            await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # in which the last ones are closed
 
     async def _become(self, is_cut: bool, is_dead: bool) -> None:
         self._is_cut, self._is_dead = is_cut, is_dead

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.pages import BLANK
 from tests.support import ServerProcess
 
-BLANK = "/healthz"  # the plainest answer of the server: no script and no style, but the headers of all pages
 _ANY_VERSION = f"/static/{'0' * 12}"  # is answered with the files there are
 
 

@@ -7,11 +7,12 @@ The fixtures reach every test through tests/conftest.py, which keeps these tests
 serve them all, until a test comes that needs none.
 """
 
+import base64
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ import pytest
 from playwright.sync_api import (
     Browser,
     BrowserContext,
+    CDPSession,
+    ConsoleMessage,
+    Dialog,
     Locator,
     Page,
     Playwright,
+    WebError,
     WebSocketRoute,
     expect,
     sync_playwright,
@@ -39,6 +44,7 @@ CHROMIUM_ARGUMENTS = (
 )
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
+BLANK = "/healthz"  # the plainest answer of the server: no script and no style, but the headers of all pages
 NO_ERROR = "$^"
 LOST_LINE = r"WebSocket connection to .* failed|net::ERR_"  # what Chromium itself logs while a server is away
 
@@ -62,8 +68,6 @@ def chromium(playwright: Playwright, *arguments: str) -> Iterator[Browser]:
 # Kept from test to test
 
 
-PAGE_GROUPS = 2  # as many Chromiums at once: more only wait for each other
-
 _made: dict[str, Any] = {}
 _kept = ExitStack()
 
@@ -82,11 +86,11 @@ def let_go() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each worker take modules with tests of pages as a whole, and as few workers as possible any at all."""
-    modules = sorted({item.path for item in items if "playwright" in getattr(item, "fixturenames", ())})
+    """Let each worker take modules with tests of pages as a whole; being the largest groups, they are taken first."""
+    modules = {item.path for item in items if "playwright" in getattr(item, "fixturenames", ())}
     for item in items:
         if item.path in modules:
-            item.add_marker(pytest.mark.xdist_group(f"pages-{modules.index(item.path) % PAGE_GROUPS}"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -119,62 +123,184 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:
     return kept
 
 
+class Regular:
+    """A browser that is kept from test to test: what pages are made of it has loaded and compiled already.
+
+    That is half of what a visit costs. Between two tests it is one tab at a blank page, and remembers nothing after.
+    """
+
+    def __init__(self, browser: Browser, url: str, options: dict[str, Any]) -> None:
+        self.blank = url + BLANK
+        self.viewport = options["viewport"]
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.page.goto(self.blank)
+
+    def leave(self) -> bool:
+        """Look at nothing any more; False if the test has closed it."""
+        if self.page.is_closed():
+            self.context.close()
+            return False
+        for page in self.context.pages:
+            if page is not self.page:
+                page.close()
+        self.page.goto(self.blank)
+        self.page.set_viewport_size(self.viewport)
+        self.page.mouse.move(-1, -1)  # over nothing
+        return True
+
+    def forget(self) -> None:
+        """Be a newcomer; not when leaving, as what tabs wrote at their end may come later."""
+        self.page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        self.context.clear_cookies()
+
+
+Regulars = dict[str, list[Regular]]  # those that are in no house, by what they come for and their options
+
+
 class House:
     """The browsers of one test: every context is another person."""
 
-    def __init__(self, browser: Browser, url: str, room: str, expected: str) -> None:
+    def __init__(self, browser: Browser, url: str, room: str, expected: str, regulars: Regulars | None = None) -> None:
         self.browser = browser
         self.url = url
         self.room = room
         self.expected = expected  # a pattern of errors that belong to the test
         self.errors: list[str] = []
         self.contexts: list[BrowserContext] = []
+        self._regulars = regulars
+        self._kept: list[tuple[Regular, list[Regular]]] = []  # with the list where each came from
+        self._unvisited: dict[BrowserContext, Page] = {}  # tabs of regulars that nobody has looked at
+        self._lines: list[tuple[Page, CDPSession]] = []
+        self._listeners = {"console": self._on_console, "weberror": self._on_error, "dialog": self._on_dialog}
+
+    # Who is there
 
     def person(self, **options: Any) -> BrowserContext:
         """Somebody with a browser of his own; `options` are those of Playwright's `new_context`."""
         context = self.browser.new_context(**{"viewport": DESKTOP, **options})
-        context.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        context.on("weberror", lambda error: self.errors.append(str(error.error)))
-        context.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
         self.contexts.append(context)
+        return self._heard(context)
+
+    def regular(self, **options: Any) -> BrowserContext:
+        """The same, at half the cost, where nothing lasting is done to it: no clock, script, route or listener."""
+        return self._regular("room", options)
+
+    def _regular(self, what: str, options: dict[str, Any]) -> BrowserContext:
+        """`what` he comes for each time: a room's app.js is in his browser's memory, and must not be on a stage."""
+        if self._regulars is None:
+            return self.person(**options)
+        options = {"viewport": DESKTOP, **options}
+        idle = self._regulars.setdefault(f"{what} {options}", [])
+        regular = idle.pop() if idle else Regular(self.browser, self.url, options)
+        regular.forget()
+        self._kept.append((regular, idle))
+        self._unvisited[regular.context] = regular.page
+        return self._heard(regular.context)
+
+    def _heard(self, context: BrowserContext) -> BrowserContext:
+        for event, hear in self._listeners.items():
+            context.on(event, hear)  # type: ignore[call-overload]
         return context
+
+    def _on_console(self, line: ConsoleMessage) -> None:
+        if line.type == "error":
+            self.errors.append(line.text)
+
+    def _on_error(self, error: WebError) -> None:
+        self.errors.append(str(error.error))
+
+    def _on_dialog(self, dialog: Dialog) -> None:
+        self.errors.append(f"dialog: {dialog.message}")
+
+    def remember(self, context: BrowserContext, **entries: Any) -> None:
+        """Let somebody's browser have kept entries from another visit."""
+        keep = f"for (const [key, value] of Object.entries({json.dumps(entries)}))"
+        keep += " localStorage[`chatroom.${key}`] ??= JSON.stringify(value);"
+        if page := self._unvisited.get(context):
+            page.evaluate(f"() => {{ {keep} }}")
+        else:
+            context.add_init_script(f"if (location.protocol === 'http:') {keep}")
+
+    # What they look at
 
     def visit(self, context: BrowserContext, path: str | None = None) -> Page:
         """A new tab of somebody, at `path` or in the test's room."""
-        page = context.new_page()
+        page = self._tab(context)
         page.goto(self.url + (path or f"/?room={self.room}"))
         return page
 
     def enter(self, name: str, context: BrowserContext | None = None, **options: Any) -> Page:
         """Come into the room as somebody whose browser remembers a name from another visit."""
-        context = context or self.person(**options)
-        remember = f"localStorage['chatroom.name'] ??= JSON.stringify({json.dumps(name)});"
-        context.add_init_script(f"if (location.protocol === 'http:') {remember}")
+        context = context or self.regular(**options)
+        self.remember(context, name=name)
         page = self.visit(context)
         expect(page.locator("#me")).to_be_enabled()  # whatever it says, in whatever language
         return page
 
+    def stage(
+        self, script: str, path: str | None = None, context: BrowserContext | None = None, **options: Any
+    ) -> Page:
+        """A new tab of somebody, a regular if nobody is named, in which `script` takes the place of app.js."""
+        context = context or self._regular("stage", options)
+        page = self._tab(context)
+        line = context.new_cdp_session(page)
+        self._lines.append((page, line))
+        body = base64.b64encode(script.encode()).decode()
+        headers = [{"name": "Content-Type", "value": "text/javascript"}, {"name": "Cache-Control", "value": "no-store"}]
+        answer = {"responseCode": 200, "responseHeaders": headers, "body": body}
+
+        def fulfill(paused: dict[str, Any]) -> None:
+            line.send("Fetch.fulfillRequest", {"requestId": paused["requestId"], **answer})
+
+        # A route would have every request come by here, and take Chromium's cache away.
+        line.on("Fetch.requestPaused", fulfill)
+        line.send("Fetch.enable", {"patterns": [{"urlPattern": "*/app.js"}]})
+        page.goto(self.url + (path or f"/?room={self.room}"))
+        return page
+
+    def _tab(self, context: BrowserContext) -> Page:
+        return self._unvisited.pop(context, None) or context.new_page()
+
     def close(self) -> None:
+        for page, line in self._lines:
+            if not page.is_closed():
+                line.detach()
         for context in self.contexts:
             context.close()
+        for regular, idle in self._kept:
+            for event, hear in self._listeners.items():
+                regular.context.remove_listener(event, hear)
+            if regular.leave():
+                idle.append(regular)
         unexpected = [error for error in self.errors if not re.search(self.expected, error)]
         assert not unexpected, unexpected
 
 
 @contextmanager
-def house_at(where: ServerProcess | str, browser: Browser, room: str, expected: str = NO_ERROR) -> Iterator[House]:
+def house_at(
+    where: ServerProcess | str, browser: Browser, room: str, expected: str = NO_ERROR, regulars: Regulars | None = None
+) -> Iterator[House]:
     """A house at a server, or at the URL (without a path) by which browsers reach one."""
-    house = House(browser, where if isinstance(where, str) else where.url, room, expected)
+    house = House(browser, where if isinstance(where, str) else where.url, room, expected, regulars)
     try:
         yield house
     finally:
         house.close()
 
 
+@pytest.fixture(scope="module")
+def regulars(browser: Browser, server: ServerProcess) -> Regulars:
+    kept: Regulars = _keep("regulars", lambda: nullcontext({}))
+    return kept
+
+
 @pytest.fixture
-def house(browser: Browser, server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[House]:
+def house(
+    browser: Browser, server: ServerProcess, regulars: Regulars, request: pytest.FixtureRequest
+) -> Iterator[House]:
     room = re.sub(r"\W+", "-", f"{request.module.__name__.removeprefix('tests.test_')} {request.node.name}")[:60]
-    with house_at(server, browser, room) as house:
+    with house_at(server, browser, room, regulars=regulars) as house:
         yield house
 
 

@@ -502,7 +502,7 @@ class PutOutTest(ActsTestCase):
     async def test_a_ban_of_the_address_is_of_all_that_a_person_has(self) -> None:
         """It puts out as many as the moderator was told before, and keeps them out by whichever they come."""
         ann, _ = await self.pair()
-        at_home, on_a_train = ({"X-Real-Ip": f"198.51.100.{number}"} for number in (1, 2))
+        at_home, on_a_train = ({"X-Forwarded-For": f"198.51.100.{number}"} for number in (1, 2))
         troll = await self.join(headers=at_home)
         await self.join(headers=on_a_train, cookie=troll.cookie)
         friends = [await self.join(headers=headers) for headers in (at_home, on_a_train)]

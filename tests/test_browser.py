@@ -75,7 +75,7 @@ def test_messages_over_the_rate_go_out_by_themselves_in_order(browser: Browser, 
 
 def test_reload_keeps_identity_and_name(house: House) -> None:
     """A newcomer is asked for a name; after a reload he is not, and what he said is still his own."""
-    ann = house.visit(house.person())
+    ann = house.visit(house.regular())
     tell_name(ann, "Ann")
     say(ann, "It is me")
     expect(ann.locator(".message.stored.mine")).to_have_count(1)
@@ -87,7 +87,7 @@ def test_reload_keeps_identity_and_name(house: House) -> None:
 
 def test_second_tab_is_the_same_person(house: House) -> None:
     """Two tabs of one browser count as one person, and each shows what the other said as one's own."""
-    context = house.person()
+    context = house.regular()
     first, bo = house.enter("Ann", context), house.enter("Bo")
     second = house.visit(context)
     expect(my_name(second)).to_contain_text("Ann")
@@ -107,7 +107,7 @@ def test_empty_room_invites(house: House) -> None:
 
 def test_guest_gets_a_name(house: House) -> None:
     """Nobody has to tell a name: a guest is given one and can talk."""
-    guest = house.visit(house.person())
+    guest = house.visit(house.regular())
     guest.get_by_role("button", name="Just join as a guest").click()
     expect(my_name(guest)).to_be_enabled()
     expect(guest.locator("#my-name")).not_to_be_empty()
@@ -240,7 +240,7 @@ def test_hostile_names_are_shown_as_text(house: House) -> None:
 
 def test_hostile_room_name_is_shown_as_text(house: House) -> None:
     """A room named like markup is a room."""
-    page = house.visit(house.person(), "/?room=%22%3E%3Cimg%20src=x%20onerror=alert(1)%3E")
+    page = house.visit(house.regular(), "/?room=%22%3E%3Cimg%20src=x%20onerror=alert(1)%3E")
     expect(page.get_by_role("heading", level=1)).to_have_text('"><img src=x onerror=alert(1)>')
     page.get_by_role("button", name="Just join as a guest").click()
     expect(my_name(page)).to_be_enabled()

@@ -40,7 +40,7 @@ NONE = dict.fromkeys(FAULTS, 0)
 @pytest.fixture(scope="module", autouse=True)
 def forge() -> Iterator[None]:
     """Where the runs come from."""
-    with Forge() as Harness.forge:
+    with Forge("locust") as Harness.forge:
         yield
 
 

@@ -180,7 +180,7 @@ def test_axe_finds_nothing_grave_outside_of_rooms(house: House) -> None:
 
 def test_everything_is_done_by_keyboard(house: House) -> None:
     """Come in, talk, answer, go to another room and back, look who is here, choose colours: without a mouse."""
-    page = house.visit(house.person())
+    page = house.visit(house.regular())
     expect(page.locator("#naming-name")).to_be_focused()
     page.keyboard.type("Ann")
     press(page, "Enter")
@@ -352,9 +352,8 @@ def test_right_to_left_stays_where_it_belongs(house: House) -> None:
 
 def test_language_is_the_browsers_until_another_is_chosen(house: House) -> None:
     """Who reads Chinese is answered in Chinese; a switch brings English at once, to all tabs, and nothing is lost."""
-    context = house.person(locale="zh-CN")
-    page = house.enter("Ann", context)
-    other = house.visit(context)
+    context = house.regular(locale="zh-CN")
+    page, other = house.enter("Ann", context), house.enter("Ann", context)
     expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
     page.get_by_label("你的消息").fill("草稿")
     page.locator("#menu-toggle").click()
@@ -375,9 +374,8 @@ def test_language_is_the_browsers_until_another_is_chosen(house: House) -> None:
 def test_colours_are_the_systems_until_others_are_chosen(house: House) -> None:
     """Dark is dark on a light system, in all tabs, after a reload and in the browser's frame; the system comes back."""
     light, dark = "rgb(246, 248, 248)", "rgb(20, 25, 27)"
-    context = house.person(color_scheme="light")
-    page = house.enter("Ann", context)
-    other = house.visit(context)
+    context = house.regular(color_scheme="light")
+    page, other = house.enter("Ann", context), house.enter("Ann", context)
     frame = page.locator("meta[name=theme-color]").first
     expect(page.locator("body")).to_have_css("background-color", light)
     page.locator("#menu-toggle").click()

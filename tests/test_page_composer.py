@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.pages import PHONE, House, say, texts
 
@@ -45,14 +45,9 @@ QUESTION = {"seq": 7, "by": SOMEBODY, "text": "How  late\nis it?"}
 KEPT_QUESTION = {**QUESTION, "text": "How late is it?"}
 
 
-def write_only(context: BrowserContext) -> BrowserContext:
-    context.route("**/app.js", lambda route: route.fulfill(content_type="text/javascript", body=APP))
-    return context
-
-
 def desk(house: House, **options: Any) -> Page:
     """The page of somebody who has nothing but a composer."""
-    return house.visit(write_only(house.person(**options)))
+    return house.stage(APP, **options)
 
 
 @pytest.fixture
@@ -141,9 +136,9 @@ def test_text_over_the_limit_is_kept_and_the_reason_said(page: Page) -> None:
 
 def test_typing_is_told_once_in_three_seconds(house: House) -> None:
     """Who writes is told of at once and every three seconds, and anew after each message; an emptied field is not."""
-    context = write_only(house.person())
+    context = house.person()
     context.clock.install()
-    page = house.visit(context)
+    page = house.stage(APP, context=context)
     context.clock.pause_at(page.evaluate("() => Date.now() + 1000"))
     page.keyboard.press("a")
     field(page).press_sequentially("abc")
@@ -198,7 +193,7 @@ def test_phone_keyboard_does_not_hide_the_field(house: House) -> None:
         const viewport = Object.assign(new EventTarget(), { height: 740, offsetTop: 0, scale: 1 });
         Object.defineProperty(window, "visualViewport", { value: viewport });
     """)
-    page = house.visit(write_only(context))
+    page = house.stage(APP, context=context)
 
     def bottom(**viewport: float) -> float:
         page.evaluate("(now) => Object.assign(visualViewport, now).dispatchEvent(new Event('resize'))", viewport)
@@ -437,9 +432,9 @@ def test_silence_leaves_with_the_room(page: Page) -> None:
 
 def test_button_counts_down_what_slow_mode_asks_for(house: House) -> None:
     """No live region and no name tells it, and it hinders nobody: what is said meanwhile is handed on."""
-    context = write_only(house.person())
+    context = house.person()
     context.clock.install()
-    page = house.visit(context)
+    page = house.stage(APP, context=context)
     context.clock.pause_at(page.evaluate("() => Date.now() + 1000"))
     wait, button = page.locator("#send-wait"), page.get_by_role("button", name="Send (Enter)", exact=True)
     page.evaluate("() => { composer.waitsUntil = Date.now() + 65000; }")
@@ -467,9 +462,9 @@ HIDE = """() => {
 
 def test_draft_is_kept_soon_and_at_once_when_the_page_goes(house: House) -> None:
     """What was written is kept 300 ms later, at once when the page is left, and once only; nothing left is null."""
-    context = write_only(house.person())
+    context = house.person()
     context.clock.install()
-    page = house.visit(context)
+    page = house.stage(APP, context=context)
     context.clock.pause_at(page.evaluate("() => Date.now() + 1000"))
     field(page).press_sequentially("abc")
     context.clock.run_for(299)
@@ -640,7 +635,7 @@ def test_name_from_the_list_of_people_is_inserted_at_the_caret(page: Page) -> No
 
 def test_what_is_written_in_a_room_is_kept_until_it_is_said(house: House) -> None:
     """A reply with a completed name outlives a reload, shows in the other tab, arrives, and is then kept nowhere."""
-    bo, context = house.enter("Bo"), house.person()
+    bo, context = house.enter("Bo"), house.regular()
     say(bo, "How late is it?")
     ann, other_tab = house.enter("Ann", context), house.enter("Ann", context)
     field(other_tab).blur()

@@ -42,6 +42,7 @@ def test_a_flood_is_summed_up_and_can_be_read(house: House) -> None:
     """More than anybody reads becomes one line with its number; what is for me stands; a click opens all of it."""
     ann = house.enter("Ann")
     with flood(house):
+        expect(texts(ann).first).to_be_visible()
         say(ann, "in the midst of it")
     say(ann, "at the end")
     newest(ann, "at the end")

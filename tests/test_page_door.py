@@ -1,32 +1,29 @@
 """Closed rooms as people see them: made on the start page, shown by their short name, entered through their door."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.modules import run
-from tests.pages import DESKTOP, LOST_LINE, PHONE, House, house_at, say, scrolls_sideways, texts
-from tests.support import ServerProcess
+from tests.pages import DESKTOP, LOST_LINE, PHONE, House, say, scrolls_sideways, texts
 
 KEPT_OUT = LOST_LINE + "|status of 40[03]"  # what Chromium itself logs where one is not let in, or a form refused
 
 
 @pytest.fixture
-def keep(browser: Browser, server: ServerProcess, house: House) -> Iterator[House]:
+def keep(house: House) -> House:
     """The house's room, and closed ones, from which people are kept out."""
-    with house_at(server, browser, house.room, KEPT_OUT) as keep:
-        yield keep
+    house.expected = KEPT_OUT
+    return house
 
 
 def named(house: House, who: str, **options: Any) -> BrowserContext:
     """Somebody whose browser remembers a name from another visit."""
-    context = house.person(**options)
-    remember = f"localStorage['chatroom.name'] ??= '\"{who}\"';"
-    context.add_init_script(f"if (location.protocol === 'http:') {remember}")
+    context = house.regular(**options)
+    house.remember(context, name=who)
     return context
 
 
@@ -229,7 +226,7 @@ def test_pasted_links_are_as_good_as_names(keep: House) -> None:
 
 def test_name_that_cannot_be_is_refused_in_words(keep: House) -> None:
     """The start page comes back with the form open and the reason in it."""
-    page = keep.visit(keep.person(), "/rooms")
+    page = keep.visit(keep.regular(), "/rooms")
     page.get_by_text("Make a closed room").click()
     page.get_by_label("Name of the closed room").fill("a/b")
     page.get_by_role("button", name="Make it").click()
@@ -249,6 +246,6 @@ def test_doors_fit_the_screen(keep: House, viewport: Any) -> None:
         "() => document.getElementById('switcher').scrollWidth <= document.getElementById('switcher').clientWidth"
     )
     for path in (link.removeprefix(keep.url), f"/?room={quote(room_of(ann))}"):
-        door = keep.visit(keep.person(viewport=viewport), path)
+        door = keep.visit(keep.regular(viewport=viewport), path)
         expect(lock(door)).to_be_visible()
         assert not scrolls_sideways(door)

@@ -133,10 +133,7 @@ class Desk:
     """The room's page with nothing at work in it but what moderators have."""
 
     def __init__(self, house: House, role: str = "owner", **options: Any) -> None:
-        context = house.person(reduced_motion="reduce", **options)
-        body = {"body": MOUNT, "content_type": "text/javascript"}
-        context.route("**/app.js", lambda route: route.fulfill(**body))
-        self.page = house.visit(context, f"/?room=den&role={role}")
+        self.page = house.stage(MOUNT, f"/?room=den&role={role}", reduced_motion="reduce", **options)
         self.page.wait_for_selector("[data-mounted]", state="attached")
         self.card = self.page.locator("#card")
         self.order = self.page.locator("#order")
@@ -870,7 +867,7 @@ def test_ownership_is_handed_over_and_the_log_taken_along(house: House) -> None:
     assert "Hello" in ann.request.get(f"{house.url}{export}").text()
     ann.locator("#hand-over").click()
     link = ann.locator("#order-owners [data-part=link]").input_value()
-    bo = house.visit(house.person(), link.removeprefix(house.url))
+    bo = house.visit(house.regular(), link.removeprefix(house.url))
     bo.get_by_role("button", name="Come in").click()
     bo.get_by_label("Your name", exact=True).fill("Bo")
     press(bo, "Enter")

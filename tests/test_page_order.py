@@ -39,10 +39,10 @@ def owner(server: ServerProcess, house: House) -> Iterator[Owner]:
 
 
 @pytest.fixture
-def barred(browser: Browser, server: ServerProcess, house: House, owner: Owner) -> Iterator[House]:
+def barred(house: House, owner: Owner) -> House:
     """The house's room for those who are not let in."""
-    with house_at(server, browser, house.room, KEPT_OUT) as barred:
-        yield barred
+    house.expected = KEPT_OUT
+    return house
 
 
 def field(page: Page) -> Locator:
@@ -231,7 +231,7 @@ def test_refused_message_says_why(house: House, owner: Owner) -> None:
 
 def test_announcement_stands_above_the_log_until_it_is_hidden(house: House, owner: Owner) -> None:
     """It says from whom it is, has working links, is read out when it comes, and once hidden stays so."""
-    context = house.person(viewport=PHONE)
+    context = house.regular(viewport=PHONE)
     ann, other_tab = house.enter("Ann", context), house.enter("Ann", context)
     expect(pinned(ann)).to_be_hidden()
     owner.act("rules", announcement="Tonight at eight: see https://example.org/stars, and bring **everything** along.")
@@ -333,7 +333,7 @@ def test_kicked_person_is_told_and_comes_back(barred: House, owner: Owner) -> No
 
 def test_banned_person_waits_for_the_end_of_the_ban(barred: House, owner: Owner) -> None:
     """Who is put out, or comes while the ban lasts, is told why and until when; the page comes in by itself."""
-    context = barred.person()
+    context = barred.regular()
     ann = barred.enter("Ann", context)
     owner.act("ban", person=owner.id_of("Ann"), seconds=4, reason="spam")
     told = re.compile(
@@ -363,7 +363,7 @@ def test_locked_room_takes_nobody_new(barred: House, owner: Owner) -> None:
     ann = barred.enter("Ann")
     owner.act("rules", locked=True)
     expect(hint(ann)).to_contain_text("Locked")
-    bo = barred.visit(barred.person())
+    bo = barred.visit(barred.regular())
     bo.get_by_role("button", name="Just join as a guest").click()
     expect(banner(bo)).to_contain_text("This room is locked: nobody new comes in at the moment.")
     expect(silence(bo)).to_have_text("You are not in this room.")

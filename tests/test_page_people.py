@@ -66,12 +66,12 @@ class Beside:
 
     def __init__(self, house: House, *, is_timed: bool = False, **options: Any) -> None:
         """`is_timed`: the test can stop the page's clock."""
-        context = house.person(**options)
         if is_timed:
+            context = house.person(**options)
             context.clock.install(time=0)
-        body = {"body": MOUNT, "content_type": "text/javascript"}
-        context.route("**/app.js", lambda route: route.fulfill(**body))
-        self.page = house.visit(context)
+            self.page = house.stage(MOUNT, context=context)
+        else:
+            self.page = house.stage(MOUNT, **options)
         self.page.wait_for_selector("[data-mounted]", state="attached")
         self.panel = self.page.locator("#people")
         self.names = self.page.locator(".person:not(.unknown) .name")

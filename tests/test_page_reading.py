@@ -62,7 +62,7 @@ def test_messages_of_one_author_stand_together_with_exact_times(house: House) ->
 
 def test_text_is_markdown_and_never_markup(house: House) -> None:
     """What people type to stress a word is shown as meant; code can be copied."""
-    context = house.person(permissions=["clipboard-read", "clipboard-write"])
+    context = house.regular(permissions=["clipboard-read", "clipboard-write"])
     ann = house.enter("Ann", context)
     say(ann, "**bold** and _soft_, ~~gone~~, `x < 1` <b>no</b>\n\n- one\n- two\n\n> said\n\n```\nlet a = 1;\n```")
     row = ann.locator(".message.stored")
@@ -139,7 +139,7 @@ def test_who_is_named_sees_it(house: House) -> None:
 def test_a_link_to_a_message_leads_there(house: House) -> None:
     """The copied link opens the room at the message; one to nowhere says so; the end is one button away."""
     fill_room(house.url, house.room, 200)
-    context = house.person(permissions=["clipboard-read", "clipboard-write"])
+    context = house.regular(permissions=["clipboard-read", "clipboard-write"])
     ann = house.enter("Ann", context)
     use(ann, "message 160", "Copy a link to this message")
     expect(ann.locator("#toast")).to_have_text("Copied.")
@@ -302,7 +302,7 @@ def test_the_unread_line_stands_where_one_left(house: House) -> None:
 def test_two_tabs_agree_on_what_was_read(house: House) -> None:
     """What one tab has read is not new in the other."""
     fill_room(house.url, house.room, 40)
-    context = house.person()
+    context = house.regular()
     first = house.enter("Ann", context)
     expect(texts(first).last).to_have_text("message 40")
     log_of(first).evaluate("log => { log.scrollTop = 0; }")

@@ -3,7 +3,6 @@
 What belongs to the room's page is mounted on it by `mounted` alone, so that nothing of the line has a part in it.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -39,20 +38,17 @@ byId("share").addEventListener("click", () => window.sharing.open(room));
 """
 
 
-def remember(context: BrowserContext, *rooms: str, **read_to: int) -> None:
+def remember(house: House, context: BrowserContext, *rooms: str, **read_to: int) -> None:
     """Let a browser have visited `rooms`, the newest first; `read_to` says up to which seq it has read in some."""
     now_ms = int(time.time() * 1000)
     kept: dict[str, Any] = {"rooms": [{"room": room, "at": now_ms - place} for place, room in enumerate(rooms)]}
     kept |= {f"read:{room}": {"seq": seq, "at": now_ms} for room, seq in read_to.items()}
-    entries = f"location.protocol === 'http:' ? Object.entries({json.dumps(kept)}) : []"
-    keep = "localStorage[`chatroom.${key}`] ??= JSON.stringify(value);"
-    context.add_init_script(f"for (const [key, value] of {entries}) {keep}")
+    house.remember(context, **kept)
 
 
-def mounted(house: House, context: BrowserContext, room: str) -> Page:
+def mounted(house: House, room: str, context: BrowserContext | None = None) -> Page:
     """The page of a room with nothing alive in it but what this file is about."""
-    context.route("**/app.js", lambda route: route.fulfill(content_type="text/javascript", body=MOUNT))
-    page = house.visit(context, f"/?room={quote(room)}")
+    page = house.stage(MOUNT, f"/?room={quote(room)}", context)
     eventually(lambda: page.evaluate("Boolean(window.sharing)"))
     return page
 
@@ -105,9 +101,7 @@ def go_out_of_sight(page: Page, is_hidden: bool) -> None:
 
 def test_a_room_is_opened_by_its_name(house: House) -> None:
     """The form goes to the room of that name, trimmed; a bad name is told beside the field until it is changed."""
-    context = house.person()
-    context.route("**/app.js", lambda route: route.fulfill(content_type="text/javascript", body=""))
-    page = house.visit(context, "/rooms")
+    page = house.stage("", "/rooms")
     bad = {"  ": "write a name", "a/b": "no slashes", "a\u202eb": "cannot be seen", "x" * 65: "64"}
     for name, problem in bad.items():
         field(page).fill(name)
@@ -149,8 +143,8 @@ def test_names_of_rooms_are_judged_as_the_server_does(modules: Page) -> None:
 
 def test_visited_rooms_are_listed_until_taken_off(house: House) -> None:
     """They stand newest first, whatever their names; taking one off hands the focus on, and goes for all tabs."""
-    context = house.person(viewport=PHONE)
-    remember(context, "tea", HOSTILE, "x" * 64)
+    context = house.regular(viewport=PHONE)
+    remember(house, context, "tea", HOSTILE, "x" * 64)
     page, other = house.visit(context, "/rooms"), house.visit(context, "/rooms")
     expect(names(page)).to_have_text(["tea", HOSTILE, "x" * 64])
     assert not scrolls_sideways(page)
@@ -166,8 +160,8 @@ def test_visited_rooms_are_listed_until_taken_off(house: House) -> None:
 
 def test_list_goes_by_keyboard(house: House) -> None:
     """Typing narrows the list, arrows go through it and back to the field."""
-    context = house.person()
-    remember(context, "Tea", "kitchen", "Téa too")
+    context = house.regular()
+    remember(house, context, "Tea", "kitchen", "Téa too")
     page = house.visit(context, "/rooms")
     field(page).fill("tea")
     expect(names(page)).to_have_text(["Tea", "Téa too"])
@@ -188,8 +182,8 @@ def test_list_goes_by_keyboard(house: House) -> None:
 def test_rooms_tell_how_much_is_unread(house: House) -> None:
     """A room shows what was said since it was read here; not one never read, nor one whose log has been replaced."""
     fill_room(house.url, "counted", 3)
-    context = house.person()
-    remember(context, "counted", "never-read", "replaced", "read", counted=1, replaced=9, read=0)
+    context = house.regular()
+    remember(house, context, "counted", "never-read", "replaced", "read", counted=1, replaced=9, read=0)
     page = house.visit(context, "/rooms")
     expect(page.get_by_role("link", name="counted").get_by_text("2 new")).to_be_visible()
     expect(unread(page)).to_have_count(1)
@@ -202,7 +196,7 @@ def test_unread_counts_are_asked_for_gently(house: House) -> None:
     """Four at once and with pauses, only while in sight, again after half a minute, and not for rooms never read."""
     context = house.person()
     rooms = [f"room{number}" for number in range(6)]
-    remember(context, *rooms, "never-read", **dict.fromkeys(rooms, 0))
+    remember(house, context, *rooms, "never-read", **dict.fromkeys(rooms, 0))
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -237,7 +231,7 @@ def test_a_room_that_is_shut_is_asked_for_once(house: House) -> None:
     """Whoever is kept out of a room gets no count of it, and does not ask again and again."""
     house.expected = "403"
     context = house.person()
-    remember(context, "shut", "open", shut=1, open=1)
+    remember(house, context, "shut", "open", shut=1, open=1)
     asked: list[str] = []
 
     def answer(route: Route) -> None:
@@ -260,7 +254,7 @@ def test_a_server_that_refuses_counts_is_asked_when_it_said(house: House, status
     """Retry-After is waited for, then the refused rooms are asked for first."""
     house.expected = str(status)
     context = house.person()
-    remember(context, "one", "two", one=0, two=0)
+    remember(house, context, "one", "two", one=0, two=0)
     refusals: list[Route] = []
 
     def refuse(route: Route) -> None:
@@ -286,9 +280,9 @@ def test_a_server_that_refuses_counts_is_asked_when_it_said(house: House, status
 def test_another_room_is_picked_without_leaving_the_page(house: House) -> None:
     """A click, Enter on a row and a name in the field open a room here; the open one is marked and only closes."""
     context = house.person()
-    remember(context, "here", "there", "third", here=0, there=1)
+    remember(house, context, "here", "there", "third", here=0, there=1)
     heads(context, lambda _: 5)
-    page = mounted(house, context, "here")
+    page = mounted(house, "here", context)
     toggle, sheet = page.locator("#rooms-toggle"), page.get_by_role("dialog", name="Rooms")
     toggle.click()
     expect(field(page)).to_be_focused()
@@ -321,9 +315,9 @@ def test_another_room_is_picked_without_leaving_the_page(house: House) -> None:
 def test_sheet_is_left_alone(house: House) -> None:
     """Escape, its button and a click beside it close the sheet and give the focus back; a phone it fills."""
     context = house.person()
-    remember(context, "here", "there", there=0)
+    remember(house, context, "here", "there", there=0)
     asked = heads(context, lambda _: 0)
-    page = mounted(house, context, "here")
+    page = mounted(house, "here", context)
     toggle, sheet = page.locator("#rooms-toggle"), page.get_by_role("dialog", name="Rooms")
     leave: list[Callable[[], None]] = [
         lambda: page.keyboard.press("Escape"),
@@ -347,14 +341,14 @@ def test_sheet_is_left_alone(house: House) -> None:
 def test_neighbours_keep_their_order_while_one_goes_through_them(house: House) -> None:
     """The next room is the next of the list as it was, round its ends, though every visit makes a room the newest."""
     context = house.person()
-    remember(context, "one", "two", "three")
-    page = mounted(house, context, "one")
+    remember(house, context, "one", "two", "three")
+    page = mounted(house, "one", context)
     script = "const [{ rememberRoom }, { Switcher }] = [await load('storage'), await load('switcher')];"
     script += "let room = 'one'; const switcher = new Switcher({ current: () => room }); const went = [];"
     script += "for (const step of arg) { room = switcher.neighbour(step); rememberRoom(room); went.push(room); }"
     script += "return went;"
     assert run(page, script, [1, 1, 1, -1, -1]) == ["two", "three", "one", "three", "two"]
-    alone = mounted(house, house.person(), "one")
+    alone = mounted(house, "one")
     assert alone.evaluate("window.switcher.neighbour(1)") is None
 
 
@@ -362,8 +356,8 @@ def test_one_goes_from_room_to_room_in_one_page(house: House) -> None:
     """What was said elsewhere is counted in the sheet; picking the room shows it, and the way back leads back."""
     other = f"{house.room} too"
     fill_room(house.url, other, 1, "earlier")
-    context = house.person()
-    remember(context, house.room, other, **{other: 1})
+    context = house.regular()
+    remember(house, context, house.room, other, **{other: 1})
     ann = house.enter("Ann", context)
     fill_room(house.url, other, 1, "later")
     ann.evaluate("window.isSamePage = true")
@@ -388,7 +382,7 @@ def test_room_is_shared_by_link_and_code(house: House) -> None:
     """The dialog shows the link, copies it and draws it as a code; it says if the link is of no use elsewhere."""
     context = house.person()
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=house.url)
-    page = mounted(house, context, "tea & cake")
+    page = mounted(house, "tea & cake", context)
     page.evaluate("delete document.body.dataset.share")
     page.get_by_role("button", name="Share this room").click()
     link = f"{house.url}/?room=tea+%26+cake"
@@ -408,7 +402,7 @@ def test_link_is_one_that_others_can_reach(house: House) -> None:
     context.add_init_script(
         f"window.sent = []; navigator.share = async (what) => {{ window.sent.push(what); {refuse} }};"
     )
-    page = mounted(house, context, "tea")
+    page = mounted(house, "tea", context)
     page.evaluate("document.body.dataset.share = 'http://192.0.2.2:8888'")
     page.get_by_role("button", name="Share this room").click()
     expect(page.get_by_label("Link to this room")).to_have_value("http://192.0.2.2:8888/?room=tea")
@@ -423,7 +417,7 @@ def test_copying_works_without_a_clipboard(house: House) -> None:
     """On plain http, where pages have no clipboard, the link is copied all the same; if nothing copies, it says so."""
     context = house.person()
     context.add_init_script("delete Navigator.prototype.clipboard;")
-    page = mounted(house, context, "tea")
+    page = mounted(house, "tea", context)
     link = page.evaluate("window.sharing.open('tea'), document.getElementById('sharing-link').value")
     page.get_by_role("button", name="Copy the link").click()
     expect(page.get_by_role("button", name="Copied")).to_be_focused()
@@ -444,7 +438,7 @@ def test_a_code_that_cannot_be_had_leaves_the_link(house: House) -> None:
     house.expected = "net::ERR_|503"
     context = house.person()
     context.route("**/qr.svg*", lambda route: route.fulfill(status=503))
-    page = mounted(house, context, "tea")
+    page = mounted(house, "tea", context)
     page.get_by_role("button", name="Share this room").click()
     expect(page.locator("#sharing-code")).to_be_hidden()
     expect(page.get_by_label("Link to this room")).to_be_visible()
@@ -462,7 +456,7 @@ def test_links_lead_to_rooms_and_to_messages(modules: Page) -> None:
 
 def test_unread_count_stands_in_title_and_icon(house: House) -> None:
     """The tab tells the room and what is unread, in its title and drawn on its icon; at none both are plain again."""
-    page = mounted(house, house.person(), "tea")
+    page = mounted(house, "tea")
     icon = page.locator("#icon")
     plain = icon.get_attribute("href")
     page.evaluate("window.showUnread('tea', 3)")
@@ -492,7 +486,7 @@ def test_tab_out_of_sight_tells_what_is_said(house: House) -> None:
 def test_a_lost_icon_costs_only_the_icon(house: House) -> None:
     """Where the icon cannot be fetched the title still tells, and nothing is logged but the failed fetch."""
     house.expected = "net::ERR_"
-    page = mounted(house, house.person(), "tea")
+    page = mounted(house, "tea", house.person())
     page.route("**/icon.svg", lambda route: route.abort())
     with page.expect_event("requestfailed", timeout=DEADLINE_S * 1000):
         page.evaluate("window.showUnread('tea', 3)")

@@ -32,7 +32,7 @@ class Visitor:
         return await self._fetch(path, headers, method="POST", body=urlencode(fields))
 
     async def _fetch(self, path: str, headers: dict[str, str] | None = None, **more: Any) -> HTTPResponse:
-        own = {"X-Real-Ip": self.address, **({"Cookie": self.cookie} if self.cookies else {})}
+        own = {"X-Forwarded-For": self.address, **({"Cookie": self.cookie} if self.cookies else {})}
         plainly = {"follow_redirects": False, "decompress_response": False}
         answer = await self.case.get(path, headers={**own, **(headers or {})}, **plainly, **more)
         for line in answer.headers.get_list("Set-Cookie"):
@@ -41,7 +41,7 @@ class Visitor:
 
     async def enter(self, room: str) -> Member:
         """Come in by a socket; raises HTTPClientError if the handshake is refused."""
-        headers = {"X-Real-Ip": self.address}
+        headers = {"X-Forwarded-For": self.address}
         member = await self.case.join(room, cookie=self.cookie, headers=headers, name=f"Visitor {self.address}"[:32])
         if "chatroom" not in self.cookies:
             self.cookies["chatroom"] = member.morsel.coded_value
