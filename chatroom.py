@@ -8,7 +8,6 @@ chat/eventlog. A message's way: `ChatSocket.on_message` -> `EventLog.append` -> 
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import os
@@ -589,7 +588,6 @@ async def serve(settings: Settings) -> None:
     tls = starting.tls_context(settings)
     listeners = starting.listen(settings.port, settings.address)
     app = make_app(settings)
-    gc.freeze()  # what was imported stays: the collector need not look at it again
     app.settings["shared_origin"] = partial(starting.shared_origin, listeners[0], settings)
     server = starting.BoundedHTTPServer(
         app,
@@ -606,7 +604,8 @@ async def serve(settings: Settings) -> None:
     print(starting.greeting(listeners[0], settings), flush=True)
     sockets = app.socket_class
     log.info("started with room for %d members", sockets.most_members)
-    await serving.care_until(stop, [serving.look_after(sockets), serving.keep_tidy(sockets, settings)])
+    caring = [serving.look_after(sockets), serving.keep_tidy(sockets, settings), serving.keep_collected()]
+    await serving.care_until(stop, caring)
     log.info("stopping: %d members are asked to come back", len(sockets.sockets))
     try:
         async with asyncio.timeout(settings.shutdown_grace_s):

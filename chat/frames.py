@@ -32,10 +32,13 @@ def frame(opcode: int, payload: bytes) -> bytes:
     """One unmasked, final frame (RFC 6455 section 5.2)."""
     size = len(payload)
     if size < 126:
-        return bytes((0x80 | opcode, size)) + payload
+        return b"%c%c%b" % (0x80 | opcode, size, payload)
     if size < 65536:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+        return _MEDIUM_HEAD(0x80 | opcode, 126, size) + payload
+    return _LONG_HEAD(0x80 | opcode, 127, size) + payload
+
+
+_MEDIUM_HEAD, _LONG_HEAD = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
 def text_frame(payload: bytes) -> bytes:

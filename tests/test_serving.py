@@ -1,0 +1,68 @@
+"""How a server lives, as far as it takes neither members nor a log: the garbage collector is kept out of its way."""
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from chat import serving
+from tests.support import DEADLINE_S
+
+
+class Cycle:
+    """What only the collector finds once nobody holds it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It is afterwards as it was before."""
+    monkeypatch.setattr(serving, "COLLECT_S", 0.001)
+    monkeypatch.setattr(serving, "COLLECTIONS", 5)
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+@contextlib.asynccontextmanager
+async def kept() -> AsyncIterator[None]:
+    keeping = asyncio.ensure_future(serving.keep_collected())
+    yield
+    keeping.cancel()
+
+
+async def until(question: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not question():
+            await asyncio.sleep(0)
+
+
+def test_what_has_lived_for_a_while_is_out_of_the_collectors_sight() -> None:
+    """A collection looks at what is new alone, so that it is short however many members there are."""
+
+    async def look() -> None:
+        async with kept():
+            await until(lambda: gc.get_freeze_count() > len(gc.get_objects()))
+            assert gc.get_threshold()[0] == serving.NEW_OBJECTS
+
+    asyncio.run(look())
+
+
+def test_what_became_garbage_later_is_found_in_the_end() -> None:
+    """A cycle that was frozen while it was held goes when all is looked at again."""
+
+    async def look() -> None:
+        held = Cycle()
+        gone = weakref.ref(held)
+        async with kept():
+            await until(gc.get_freeze_count)
+            del held
+            await until(lambda: gone() is None)
+
+    asyncio.run(look())
