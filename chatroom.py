@@ -126,8 +126,9 @@ class ChatSocket(FramesHandler, http.Answer):
 
     async def prepare(self) -> None:
         refusal = self.refusal(self.request)
-        self.turns.take(time.monotonic())
         if refusal is not None:
+            if refusal.reason == "crowd":
+                self.turns.take(time.monotonic())  # the moment that he is told
             _refused_handshakes.labels(refusal.reason).inc()
             self._send_away(refusal)
             return
@@ -145,6 +146,7 @@ class ChatSocket(FramesHandler, http.Answer):
         self.is_operator = self.is_operator_for(self.person_id)
         self.address_key = tokens.address_key(self.secret, http.address_of(self.request))
         await self._check_admission()
+        self.turns.take(time.monotonic())  # not before: who only asks must not use up what newcomers need
 
     def _send_away(self, refusal: http.Refusal) -> None:
         """Answer with the sentence alone: a page, which nobody would see, costs as much as letting him in."""
@@ -197,7 +199,6 @@ class ChatSocket(FramesHandler, http.Answer):
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise HTTPError(400, "This address is for WebSockets; the room's page is at /.")
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
-            self.set_header("Sec-WebSocket-Version", "13")
             raise HTTPError(426, "This server speaks version 13 of the WebSocket protocol (RFC 6455).")
         # RFC 6455 section 4.2.1; whoever comes by an older HTTP would be closed right after the answer.
         if self.request.version == "HTTP/1.0" or not _KEY.fullmatch(self.request.headers.get("Sec-WebSocket-Key", "")):

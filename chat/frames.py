@@ -90,21 +90,21 @@ def agreed_deflate(offers: str) -> str | None:
 
 
 def _window_for(parameters: list[str]) -> str | None:
-    """What is to be said of our window, "" if it was not asked for; None if it is larger than the client can bear."""
+    """What is to be said of our window, "" if it was not asked for; None if the offer is not one, or not for us."""
     given = dict(parameter.partition("=")[::2] for parameter in parameters)
-    asked = given.pop("server_max_window_bits", None)
-    if len(given) + (asked is not None) != len(parameters) or not given.keys() <= {
-        "client_no_context_takeover",
-        "client_max_window_bits",
-    }:
+    if len(given) != len(parameters) or not given.keys() <= _OFFERED.keys():
         return None
-    if asked is None:
-        return ""
-    bits = asked.strip(' "')
-    return f"; server_max_window_bits={_WINDOW_BITS}" if bits in _WINDOWS else None
+    if any(value.strip(' "') not in _OFFERED[name] for name, value in given.items()):
+        return None
+    return f"; server_max_window_bits={_WINDOW_BITS}" if "server_max_window_bits" in given else ""
 
 
-_WINDOWS = {str(bits) for bits in range(_WINDOW_BITS, 16)}
+# Which values a parameter may have (RFC 7692 section 7.1); "": none.
+_OFFERED = {
+    "client_no_context_takeover": {""},
+    "client_max_window_bits": {"", *map(str, range(8, 16))},
+    "server_max_window_bits": {*map(str, range(_WINDOW_BITS, 16))},  # a smaller one would not hold our history
+}
 
 
 def inflate(payload: bytes) -> bytes:
@@ -113,10 +113,20 @@ def inflate(payload: bytes) -> bytes:
     try:
         message = inflater.decompress(payload + _TAIL, MAX_FRAME_BYTES + 1)
     except zlib.error:
-        raise Fault(CloseCode.NOT_UTF8, "a compressed message must be one") from None
+        raise _not_compressed() from None
     if len(message) > MAX_FRAME_BYTES:
         raise _too_big()
+    # A last block may be marked as such; nothing but the end of the message may stand behind it.
+    if inflater.unconsumed_tail or inflater.unused_data not in _ENDS:
+        raise _not_compressed()
     return message
+
+
+_ENDS = (b"", _TAIL, b"\x00" + _TAIL)
+
+
+def _not_compressed() -> "Fault":
+    return Fault(CloseCode.NOT_UTF8, "a compressed message must be one")
 
 
 # Reading

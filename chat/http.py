@@ -70,6 +70,8 @@ class Answer(RequestHandler):
         specific = (isinstance(error, HTTPError) and error.log_message) or None
         if isinstance(error, Unavailable):
             self.set_header("Retry-After", str(error.retry_after_s))
+        if status_code == 426:  # RFC 6455 section 4.4
+            self.set_header("Sec-WebSocket-Version", "13")
         if f"{self.request.path}/".startswith(f"{self.base}/api/"):
             details = error.details if isinstance(error, Refused) else {}
             self.finish({"error": specific or self._sentence(ENGLISH, status_code), **details})

@@ -315,6 +315,8 @@ class Room:
     def _dismiss(self, member: Member) -> None:
         if member.is_deflating and member in self._v1_members:
             self._deflating -= 1
+            if self._deflating < _DEFLATING_MEMBERS:
+                self._deflater = None
         self._v1_members.discard(member)
         self._plain_members.discard(member)
 

@@ -31,7 +31,7 @@ COLLECT_S, COLLECTIONS, NEW_OBJECTS = 1.0, 600, 50_000
 # that those who are in are served meanwhile.
 WELCOME_BACK_PER_S = 500
 WELCOME_AT_ONCE = 20_000  # before that rate counts: ten thousand may lose their network, and lose it again coming back
-FIRST_BACK_S = 1.0  # whoever comes before this process has ended is refused, and told to come later than all others
+FIRST_BACK_S = 1.0  # by then this process has mostly ended: who comes before that is refused, and has come in vain
 
 
 class Sockets(Protocol):

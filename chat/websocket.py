@@ -145,8 +145,8 @@ class BoundedProtocol(WebSocketProtocol13):
                 sent = self.send_now(data)
             except BlockingIOError:
                 sent = 0
-            except OSError as error:  # the peer, or the stream, is gone
-                self.stream.close(exc_info=error)
+            except OSError:  # the peer, or the stream, is gone
+                self.stream.close()
                 return
             if sent == len(data):
                 return
@@ -248,7 +248,7 @@ class BoundedProtocol(WebSocketProtocol13):
     def _read_on(self) -> None:
         try:
             read = cast("Future[bytes]", self.stream.read_bytes(_READ_BYTES, partial=True))
-        except StreamClosedError:
+        except OSError:  # the stream has closed, or what was there to be read was a fault of the network's or of TLS
             self._gone()
         else:
             read.add_done_callback(self._arrived)
@@ -318,20 +318,22 @@ class BoundedProtocol(WebSocketProtocol13):
 
     def _gone(self) -> None:
         self._abort()
+        self.stream.error = None  # its traceback holds the stream: a cycle, which would wait for the garbage collector
         self.handler.on_ws_connection_close(self.close_code, self.close_reason)
 
     async def _fail(self, fault: Fault) -> None:
         """Say why, then let the client go first: bytes left unread would turn our close into a reset."""
         _faults.labels(int(fault.code)).inc()
         self.member.close(fault.code, fault.reason)
-        with contextlib.suppress(StreamClosedError):
+        try:
             await self.drained()
-            with contextlib.suppress(OSError):
+            if not self.stream.closed():
                 self.stream.socket.shutdown(socket.SHUT_WR)
             while True:  # `close` has set a timer that aborts the stream
                 await self.stream.read_bytes(_READ_BYTES, partial=True)
                 await asyncio.sleep(0)  # a read of what is there already would not yield
-        self._gone()
+        except OSError:
+            self._gone()
 
 
 # What Tornado's constructor would set on each, for a reader and a compression that are not used here: the same for all.
@@ -456,9 +458,10 @@ class FramesHandler(WebSocketHandler):
         self.__dict__ = {name: value for name, value in self.__dict__.items() if name not in spent}
 
     def _detach_stream(self) -> IOStream:
+        self._on_close_called = False  # who went while he was looked at was told as gone before he was here
         self._stream = super()._detach_stream()
         if not self._stream.closed():  # who asked may be gone by now
-            if type(self._stream) is IOStream:
+            if type(self._stream) is IOStream and not self._stream.writing():  # else it would overtake the answer
                 self.ws_connection.send_now = self._stream.socket.send  # type: ignore[union-attr]
             self._stream.set_nodelay(True)  # Nagle with delayed ACKs costs 40 ms and more a message
             # What the kernel takes ahead of a slow reader is bounded, too: megabytes on loopback otherwise.

@@ -38,6 +38,9 @@ def message(seq: int, text: str) -> bytes:
         ("permessage-deflate; server_max_window_bits=11", None),  # less than we need
         ("permessage-deflate; server_max_window_bits", None),  # RFC 7692 section 7.1.2.1: it has a value
         ("permessage-deflate; server_max_window_bits=16", None),
+        ("permessage-deflate; client_max_window_bits=7", None),
+        ("permessage-deflate; client_max_window_bits=abc", None),
+        ("permessage-deflate; client_no_context_takeover=1", None),
         ("permessage-deflate; server_no_context_takeover", None),  # alone a message shrinks by a fifth only
         ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", None),
         ("permessage-deflate; unheard_of", None),
@@ -84,6 +87,15 @@ def test_inflating_fails_in_one_way_only(payload: bytes) -> None:
         assert len(inflate(payload)) <= 64 * 1024
     except Fault as fault:
         assert fault.code in (1007, 1009)
+
+
+def test_a_message_may_end_with_a_last_block_and_nothing_behind_it() -> None:
+    """RFC 7692 section 7.2.3.5: what stands behind it would be lost in silence."""
+    compressor = zlib.compressobj(wbits=-15)
+    last = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
+    assert inflate(last) == inflate(last + b"\x00") == b"hello"
+    with pytest.raises(Fault):
+        inflate(last + last)
 
 
 def test_messages_of_a_chat_take_less_than_half() -> None:

@@ -247,7 +247,7 @@ def test_the_unit_leaves_the_server_the_time_it_needs() -> None:
     grace_s = read_settings([], environment).shutdown_grace_s
     assert unit()["KillSignal"] == "SIGTERM"
     assert float(unit()["TimeoutStopSec"]) >= grace_s + 5
-    assert (unit()["Restart"], unit()["RestartPreventExitStatus"]) == ("on-failure", "2")
+    assert (unit()["Restart"], unit()["RestartPreventExitStatus"]) == ("always", "2")
     assert int(unit()["LimitNOFILE"]) >= 65536
 
 

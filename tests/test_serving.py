@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from chat import serving
-from tests.support import DEADLINE_S
+from tests.house import until
 
 
 class Cycle:
@@ -35,12 +35,6 @@ async def kept() -> AsyncIterator[None]:
     keeping = asyncio.ensure_future(serving.keep_collected())
     yield
     keeping.cancel()
-
-
-async def until(question: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not question():
-            await asyncio.sleep(0)
 
 
 def test_what_has_lived_for_a_while_is_out_of_the_collectors_sight() -> None:

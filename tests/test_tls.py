@@ -2,13 +2,15 @@
 
 import contextlib
 import itertools
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -58,6 +60,12 @@ def is_dropped(raw: socket.socket) -> bool:
         while raw.recv(65536):
             pass
     return True
+
+
+def members(server: ServerProcess, certificate: Certificate) -> float:
+    """How many sockets the server counts."""
+    with urlopen(f"{url(server)}/metrics", context=certificate.trusted(), timeout=DEADLINE_S) as answer:
+        return float(re.search(r"^chatroom_members (\S+)$", answer.read().decode(), re.MULTILINE)[1])  # type: ignore[index]
 
 
 # What works
@@ -247,3 +255,36 @@ def test_a_renewed_certificate_is_taken_on_sighup(tmp_path: Path, monkeypatch: p
         opcode, data = ann.socket.recv_data()
         assert (opcode, data[:2]) == (websocket.ABNF.OPCODE_CLOSE, (1001).to_bytes(2, "big"))
         assert server.ended() == 0
+
+
+def test_garbage_behind_a_frame_ends_that_member_alone(server: ServerProcess, certificate: Certificate) -> None:
+    """A record that cannot be read, in one packet with one that can, leaves nobody behind and no traceback."""
+    before = members(server, certificate)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = certificate.trusted().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+
+    def carried(work: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                done = work()
+            except ssl.SSLWantReadError:
+                done = None
+            raw.sendall(outgoing.read())
+            if done is not None:
+                return done
+            incoming.write(raw.recv(65536))
+
+    with connected(server) as raw:
+        carried(lambda: tls.do_handshake() or True)
+        carried(
+            lambda: tls.write(
+                b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+        )
+        assert b" 101 " in carried(lambda: tls.read(65536))
+        eventually(lambda: members(server, certificate) == before + 1)
+        tls.write(b"\x89\x80\0\0\0\0")
+        raw.sendall(outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+        eventually(lambda: members(server, certificate) == before)
+    assert not [line for line in server.log if "Traceback" in line]

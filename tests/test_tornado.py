@@ -76,6 +76,7 @@ LEANED_ON = {
     "_headers_written": "of the answer, dropped after the handshake",
     "_new_cookie": "the cookie handed out, dropped after the handshake",
     "_reason": "of the answer, dropped after the handshake",
+    "_on_close_called": "who went during his handshake may be told to us as gone once more",
     "_receive_frame_loop": "replaced by the strict reader",
     "_total_write_done_index": "how much the kernel has taken of a backlog",
     "_transforms": "of the answer, dropped after the handshake",

@@ -89,6 +89,14 @@ class Peer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         peer = cls(sock)
+        try:
+            await peer._shake_hands(headers)
+        except BaseException:
+            peer.reset()
+            raise
+        return peer
+
+    async def _shake_hands(self, headers: dict[str, str]) -> None:
         asked = {"Sec-WebSocket-Version": "13", **{name.replace("_", "-"): value for name, value in headers.items()}}
         lines = [
             "GET / HTTP/1.1",
@@ -98,12 +106,11 @@ class Peer:
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
             *(f"{name}: {value}" for name, value in asked.items()),
         ]
-        await peer.send("\r\n".join([*lines, "", ""]).encode())
-        while b"\r\n\r\n" not in peer._unread:
-            await peer.receive(65536)
-        peer.status = int(peer._unread.split(b" ")[1])
-        del peer._unread[: peer._unread.index(b"\r\n\r\n") + 4]
-        return peer
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+        while b"\r\n\r\n" not in self._unread:
+            await self.receive(65536)
+        self.status = int(self._unread.split(b" ")[1])
+        del self._unread[: self._unread.index(b"\r\n\r\n") + 4]
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
@@ -252,6 +259,34 @@ async def test_a_version_that_is_not_13_is_refused(version: str) -> None:
         peer = await Peer.connect(built.port, Sec_WebSocket_Version=version)
         assert peer.status == 426
         peer.close()
+
+
+@on_a_loop
+async def test_who_goes_while_he_is_looked_at_is_closed_in_the_end() -> None:
+    """A reset before the handshake's answer is told to the handler once he is there."""
+    looking = asyncio.Event()
+
+    class Slow(Listener):
+        async def prepare(self) -> None:
+            looking.set()
+            await until(lambda: self._on_close_called)
+
+        def open(self) -> None:
+            self.is_open = True
+            super().open()
+
+        def on_close(self) -> None:
+            if hasattr(self, "is_open"):
+                super().on_close()
+
+    async with house(Slow) as built:
+        peer = asyncio.ensure_future(Peer.connect(built.port))
+        await looking.wait()
+        peer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await peer
+        member = await built.arrived.get()
+        await member.closed.wait()
 
 
 @on_a_loop

@@ -16,8 +16,10 @@ from tornado.web import RequestHandler
 
 import chat.recent
 import chatroom
+from chat.identity import lookalike_keys
 
 chat.recent._EVENTS = 64
+NAME_BYTES = 450  # of a name in the cache of look-alikes, which holds 16,384 of them at most (tracemalloc)
 
 
 class Inside(RequestHandler):
@@ -39,6 +41,7 @@ class Inside(RequestHandler):
             "unposted": len(server._unposted),
             "recent": sum(len(room._recent) for room in server.rooms.values()),
             "recent_bytes": sum(room._recent._bytes for room in server.rooms.values()),
+            "names_bytes": lookalike_keys.cache_info().currsize * NAME_BYTES,
             **remembered(self.app.event_log),
         }
         if self.get_argument("objects", ""):

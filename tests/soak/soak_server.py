@@ -50,8 +50,8 @@ class Sample:
 
     @property
     def rest_bytes(self) -> int:
-        """Memory beside what has to be remembered for 24 hours."""
-        return self.rss_bytes - self.inside["remembered_bytes"]
+        """Memory beside what has to be remembered for 24 hours, and a cache with a bound."""
+        return self.rss_bytes - self.inside["remembered_bytes"] - self.inside["names_bytes"]
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Soak:
                 "MB",
                 {
                     "resident": line(lambda one: one.rss_bytes, MB),
-                    "without remembered client_ids": line(lambda one: one.rest_bytes, MB),
+                    "without remembered client_ids and names": line(lambda one: one.rest_bytes, MB),
                 },
             ),
             Panel(
@@ -173,7 +173,7 @@ class Soak:
             ("time", f"{last.at_s:.0f} s, {len(self.samples)} samples"),
             ("memory, start, most, end", " ".join(f"{n / MB:.1f}" for n in self._ends("rss_bytes")) + " MB"),
             ("its growth after settling", f"{a_hour / MB:+.2f} MB an hour, {share:+.1%}"),
-            ("the same without remembered client_ids", f"{rest_a_hour / MB:+.2f} MB an hour, {rest_share:+.1%}"),
+            ("without remembered client_ids and names", f"{rest_a_hour / MB:+.2f} MB an hour, {rest_share:+.1%}"),
             ("remembered", f"{last.inside['remembered']:,}, {last.inside['remembered_bytes'] / MB:.2f} MB"),
             ("descriptors, start, most, end", " ".join(map(str, self._ends("descriptors")))),
             ("threads, start, most, end", " ".join(map(str, self._ends("threads")))),
