@@ -315,6 +315,8 @@ void on_gone(const Member *member, const char *why)
     snprintf(last_words, sizeof last_words, "%s", why);
     if (phase == ENTERING)
         fail("a member could not enter: %s", why);
+    if (options.mode == STALL && member->place == 0 && phase != OVER)
+        fail("the one who speaks was cut off: %s", why); /* nothing more would happen */
 }
 
 /* The run */
