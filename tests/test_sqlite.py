@@ -998,7 +998,7 @@ async def main():
     while not log.storing:
         await asyncio.sleep(0.005)
     after = [await say(f"during {number}") for number in range(40)]
-    print(json.dumps([before, during, after, told, shown, shown_then, probed]))
+    print(json.dumps([before, during, after, told, shown, shown_then, probed]), flush=True)
     if len(sys.argv) > 2:
         os._exit(0)
     await log.close()
