@@ -262,6 +262,9 @@ class BoundedProtocol(WebSocketProtocol13):
 
     def _hear_on(self, messages: Iterator[tuple[int, bytes] | None]) -> None:
         """Take what has come, until something must be waited for; then read on."""
+        if self.stream.closed():  # while something was waited for
+            self._gone()
+            return
         cost_bytes = 0
         try:
             for message in messages:

@@ -719,6 +719,19 @@ async def test_the_one_who_speaks_to_himself_may_be_the_fullest(monkeypatch: pyt
         await member.closed.wait()
 
 
+@on_a_loop
+async def test_what_comes_behind_a_wait_is_not_heard_of_one_who_is_gone() -> None:
+    """Two messages in one packet: while the first is being handled his connection ends, and he is taken out."""
+    async with house(Busy) as built:
+        member, peer = await built.enter()
+        await peer.send(text("first") + text("second"))
+        assert await member.heard.get() == "first"
+        member.abort()
+        member.go_on.set()
+        await member.closed.wait()
+        assert member.heard.empty()
+
+
 # Pings
 
 
