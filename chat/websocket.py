@@ -57,6 +57,8 @@ _UNSENT_BYTES = 128 * 1024  # the kernel keeps for a member beyond what is on it
 # So that a flood leaves the loop to others: 128 small frames, or one that is as large as may be.
 _BYTES_PER_YIELD = 64 * 1024
 _FRAME_COST_BYTES = 512
+_SILENCE_S = 0.1  # then nothing more is on its way from who is sent away
+_SHOUTING_S = 2.0  # so long he may go on before we end our side all the same
 _SOCKETS_PER_YIELD = 256  # pinged in one turn of the loop
 _ALL_MEMBERS_BYTES = 256 * 1024 * 1024  # may wait for all members together
 
@@ -328,15 +330,24 @@ class BoundedProtocol(WebSocketProtocol13):
         """Say why, then let the client go first: bytes left unread would turn our close into a reset."""
         _faults.labels(int(fault.code)).inc()
         self.member.close(fault.code, fault.reason)
+        loop = asyncio.get_running_loop()
+        latest_s = loop.time() + _SHOUTING_S
+        silence = loop.call_later(_SILENCE_S, self._end_writing)
         try:
-            await self.drained()
-            if not self.stream.closed():
-                self.stream.socket.shutdown(socket.SHUT_WR)
             while True:  # `close` has set a timer that aborts the stream
                 await self.stream.read_bytes(_READ_BYTES, partial=True)
                 await asyncio.sleep(0)  # a read of what is there already would not yield
+                silence.cancel()
+                silence = loop.call_at(min(loop.time() + _SILENCE_S, latest_s), self._end_writing)
         except OSError:
+            silence.cancel()
             self._gone()
+
+    def _end_writing(self) -> None:
+        # Not while he sends: a proxy that hears our end lets go of him at once, before he has read why.
+        if not self.stream.closed() and not self.waiting_bytes:
+            with contextlib.suppress(OSError):  # he has gone: the reading finds out
+                self.stream.socket.shutdown(socket.SHUT_WR)
 
 
 # What Tornado's constructor would set on each, for a reader and a compression that are not used here: the same for all.

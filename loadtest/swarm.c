@@ -400,7 +400,7 @@ static bool is_through(int64_t at_ns)
     switch (phase) {
     case ENTERING: return entered == expected();
     case SETTLING: return options.mode != IDLE && at_ns >= phase_ns + as_ns(options.settle_s);
-    case WARMING: return at_ns >= plan_ns + as_ns(options.warmup_s);
+    case WARMING: return options.mode == STALL || at_ns >= plan_ns + as_ns(options.warmup_s);
     case MEASURING: return is_said(at_ns);
     case DRAINING: return is_drained() || at_ns >= progress_ns + as_ns(options.drain_s);
     default: return false;
