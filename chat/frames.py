@@ -16,16 +16,12 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 class Frames:
-    """Ready bytes of one or more whole frames, made once and sent to many members.
+    """Ready bytes of one or more whole frames, made once and sent to many members."""
 
-    `deflated`: the same for those who agreed on permessage-deflate, where it is worth it.
-    """
+    __slots__ = ("data",)
 
-    __slots__ = ("data", "deflated")
-
-    def __init__(self, data: bytes, deflated: bytes | None = None) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self.deflated = deflated or data
 
 
 def frame(opcode: int, payload: bytes) -> bytes:

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from itertools import chain, islice, repeat
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -23,7 +23,6 @@ from msgspec import UNSET, UnsetType
 from msgspec.json import encode as encode_json
 from prometheus_client import Counter, Histogram
 from tornado.concurrent import future_set_result_unless_cancelled
-from tornado.websocket import WebSocketClosedError
 
 from chat.acts import Acts
 from chat.decisions import PutOut
@@ -48,6 +47,7 @@ from chat.protocol import (
     encode,
 )
 from chat.recent import Recent
+from chat.websocket import write_message_to_all
 
 _MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
 # A resume from further back is a gap.
@@ -87,7 +87,13 @@ class Member(Protocol):
     is_deflating: bool
     address_key: str  # a keyed hash of where he comes from
 
+    send_now: Callable[[bytes], int]
+
     def write_message(self, message: Any, binary: bool = False) -> Any: ...
+
+    def hold(self, rest: bytes | memoryview) -> None: ...
+
+    def abort(self) -> None: ...
 
     async def drained(self) -> None: ...
 
@@ -117,6 +123,14 @@ class _Known(NamedTuple):
     people: dict[str, Person | None]
 
 
+class _Audience(NamedTuple):
+    """The members as lists, by what they are sent; never changed, so that a flush can go on with one."""
+
+    v1: list[Member]
+    deflating: list[Member]  # of v1, too
+    plain: list[Member]
+
+
 class Room:
     """One room of this process; `on_idle` is called when nobody and nothing is left in it."""
 
@@ -126,6 +140,7 @@ class Room:
         self.name = name
         self._v1_members: set[Member] = set()
         self._plain_members: set[Member] = set()
+        self._audience: _Audience | None = None  # made anew when somebody has come or gone
         self.people = People()
         self.acts = Acts(self, log)
         self.shown_seq = 0
@@ -190,6 +205,7 @@ class Room:
             self._note_presence()
             if member.is_plain:
                 self._plain_members.add(member)
+                self._audience = None
             else:
                 resumed, seq = await self._cursor(past)
                 await self._feed(member, self._welcome(member, resumed), seq)
@@ -308,6 +324,7 @@ class Room:
 
     def _admit(self, member: Member) -> None:
         self._v1_members.add(member)
+        self._audience = None
         if member.is_deflating:
             self._deflating += 1
             self._deflater = None  # he has not been sent what this one refers to
@@ -319,6 +336,7 @@ class Room:
                 self._deflater = None
         self._v1_members.discard(member)
         self._plain_members.discard(member)
+        self._audience = None
 
     def _standing(self, member: Member) -> "_Known":
         people = {} if self.people.is_crowd else self.people.names()
@@ -409,24 +427,28 @@ class Room:
         """Start to give everybody what there is, as one value a wire."""
         said = self._take()
         self._flush_began_s = asyncio.get_running_loop().time()
-        v1 = Frames(b"".join(utterance.v1 for utterance in said), self._deflated(said))
-        plain = Frames(b"".join(map(_plain_frame, said)) if self._plain_members else b"")
-        # Copies: who enters from here on is fed what this flush says.
-        wires = [
-            (list(members), frames)
-            for members, frames in ((self._v1_members, v1), (self._plain_members, plain))
-            if frames.data
-        ]
+        # Who enters from here on is fed what this flush says: he is not in the lists.
+        audience = self._audience = self._audience or self._listed()
+        v1 = b"".join(utterance.v1 for utterance in said)
+        wires = (
+            (audience.v1, v1),
+            (audience.deflating, self._deflated(said) or v1),
+            (audience.plain, b"".join(map(_plain_frame, said)) if audience.plain else b""),
+        )
+        told = [(members, Frames(data)) for members, data in wires if members and data]
         events = 0
         for utterance in said:
             if utterance.event:
                 events += 1
                 self.shown_seq = utterance.event.seq
                 self._recent.add(self.shown_seq, utterance.v1)
-        deliveries = events * sum(len(members) for members, _ in wires)
-        self._deliver(
-            chain.from_iterable(zip(members, repeat(frames)) for members, frames in wires), events, deliveries
-        )
+        deliveries = events * sum(len(members) for members, _ in told)
+        self._deliver(deque(_turns(told)), events, deliveries)
+
+    def _listed(self) -> _Audience:
+        deflating = [member for member in self._v1_members if member.is_deflating] if self._deflating else []
+        v1 = [member for member in self._v1_members if not member.is_deflating] if deflating else self._v1_members
+        return _Audience(list(v1), deflating, list(self._plain_members))
 
     def _deflated(self, said: list[_Utterance]) -> bytes | None:
         """The same for those who take it compressed, made once for all; None if they are too few for it."""
@@ -444,17 +466,15 @@ class Room:
             said.append(self._unsaid.popleft())
         return said
 
-    def _deliver(self, rest: Iterator[tuple[Member, Frames]], events: int, deliveries: int) -> None:
+    def _deliver(self, turns: deque[tuple[list[Member], Frames]], events: int, deliveries: int) -> None:
         """Write to the next members; what arrives while the loop breathes goes with the next flush."""
-        count = 0
-        for member, frames in islice(rest, _MEMBERS_PER_TURN):
-            count += 1
-            try:
-                member.write_message(frames)
-            except WebSocketClosedError:
-                pass  # on his way out: `leave` comes when his socket has closed
-        if count == _MEMBERS_PER_TURN:
-            asyncio.get_running_loop().call_soon(self._deliver, rest, events, deliveries)
+        left = _MEMBERS_PER_TURN
+        while turns and len(turns[0][0]) <= left:
+            members, frames = turns.popleft()
+            write_message_to_all(members, frames)
+            left -= len(members)
+        if turns:
+            asyncio.get_running_loop().call_soon(self._deliver, turns, events, deliveries)
         else:
             self._flushed(events, deliveries)
 
@@ -495,9 +515,7 @@ class Room:
         if len(self.people) > _TYPING_PEOPLE:
             return
         notice = Frames(text_frame(encode(TypingNotice(self.people.get(member.person_id)))))
-        self._write(
-            [other for other in self.members if other.person_id != member.person_id and not other.is_plain], notice
-        )
+        write_message_to_all((other for other in self._v1_members if other.person_id != member.person_id), notice)
 
     # Who is still being fed hears what follows when he is let in: his first frame is `welcome`.
 
@@ -510,18 +528,18 @@ class Room:
         count = 0
         for member in islice(members, _MEMBERS_PER_TURN):
             count += 1
-            self._write([member], Frames(text_frame(encode(_you(self._me(member))))))
+            write_message_to_all((member,), Frames(text_frame(encode(_you(self._me(member))))))
         if count == _MEMBERS_PER_TURN:
             asyncio.get_running_loop().call_soon(self._tell_each, members)
 
     def tell_person(self, person_id: str, frame: bytes) -> None:
         """Tell one person, in all his windows."""
         told = [member for member in self.people.sockets(person_id) if member in self._v1_members]
-        self._write(told, Frames(text_frame(frame)))
+        write_message_to_all(told, Frames(text_frame(frame)))
 
     def tell_moderators(self, frame: bytes) -> None:
         told = [member for member in self._v1_members if self.acts.rank_of(member)]
-        self._write(told, Frames(text_frame(frame)))
+        write_message_to_all(told, Frames(text_frame(frame)))
 
     def announce(self, text: str) -> None:
         """The plain members have no pinned line: they hear it as something said."""
@@ -552,13 +570,6 @@ class Room:
         """All sockets, those too that are being fed."""
         return [member for person_id in self.people.ids() for member in self.people.sockets(person_id)]
 
-    def _write(self, members: list[Any], frames: Frames) -> None:
-        for member in members:
-            try:
-                member.write_message(frames)
-            except WebSocketClosedError:
-                pass  # on his way out
-
     def _announce(self) -> None:
         """Tell the plain members that somebody came; a crowd hears it with the presence."""
         if len(self._v1_members) + len(self._plain_members) > CROWD:
@@ -582,6 +593,13 @@ class Room:
             self._utter(_Utterance(b"", _NEWCOMER_FRAME))
         if (changes := self.people.changes()) is not None:
             self.tell(encode(changes))
+
+
+def _turns(told: list[tuple[list[Member], Frames]]) -> Iterator[tuple[list[Member], Frames]]:
+    """The same in pieces, between which the loop may breathe."""
+    for members, frames in told:
+        for start in range(0, len(members), _MEMBERS_PER_TURN):
+            yield members[start : start + _MEMBERS_PER_TURN], frames
 
 
 def _plain_frame(utterance: _Utterance) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.frames import Deflater, Fault, Frames, agreed_deflate, inflate, text_frame
+from chat.frames import Deflater, Fault, agreed_deflate, inflate, text_frame
 from chat.room import _DEFLATING_MEMBERS
 from tests.house import ChatTestCase, Member, contiguous, in_time
 
@@ -103,11 +103,6 @@ def test_messages_of_a_chat_take_less_than_half() -> None:
     deflater = Deflater()
     plain = [text_frame(message(seq, text)) for seq, text in enumerate(TEXTS, 1)]
     assert sum(len(deflater.frame(each)) for each in plain) < sum(map(len, plain)) / 2
-
-
-def test_frames_without_a_compressed_form_are_the_same_for_all() -> None:
-    """Whoever is told something alone is sent it as it is."""
-    assert Frames(b"abc").deflated == Frames(b"abc").data == b"abc"
 
 
 # In a room

@@ -148,7 +148,8 @@ def test_what_we_replace_is_ours() -> None:
     assert BoundedProtocol._write_frame is not WebSocketProtocol13._write_frame
     assert BoundedProtocol._receive_frame_loop is not WebSocketProtocol13._receive_frame_loop
     assert FramesHandler.write_message is not WebSocketHandler.write_message
-    for name in ("_handle_message", "_send_pong", "close", "is_closing", "_abort", "accept_connection"):
+    assert BoundedProtocol.close is not WebSocketProtocol13.close
+    for name in ("_handle_message", "_send_pong", "is_closing", "_abort", "accept_connection"):
         assert getattr(BoundedProtocol, name) is getattr(WebSocketProtocol13, name), name
 
 

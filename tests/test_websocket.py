@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import random
+import select
 import socket
 import struct
 import sys
@@ -35,7 +36,7 @@ from chat.frames import (
     frame,
     text_frame,
 )
-from chat.websocket import FramesHandler, send_budget, sweep
+from chat.websocket import FramesHandler, send_budget, sweep, write_message_to_all
 from tests.support import DEADLINE_S
 from tests.test_frames import FIN, START, VIOLATIONS, closing, masked, text
 
@@ -152,6 +153,12 @@ class Peer:
         assert await self.receive(1) == 0
         payload[2:].decode()
         return int.from_bytes(payload[:2], "big")
+
+    def read_all_there_is(self) -> None:
+        """Take in what the kernels hold, in this turn of the loop."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._unread += self._socket.recv(65536)
 
     def close(self) -> None:
         self._socket.close()
@@ -588,6 +595,59 @@ async def test_order_holds_however_the_bytes_leave() -> None:
         await speaking
         assert member.waiting_bytes == 0
     assert ways == {"first", "gone", "behind", "waiting"}
+
+
+@on_a_loop
+async def test_whoever_reads_again_hears_what_waits_before_what_is_said_now() -> None:
+    """The kernel would take it at once, ahead of the backlog, which the loop has not come to yet."""
+    async with house() as built:
+        member, peer = await built.enter(receive_buffer_bytes=4096)
+        stall(member)
+        waiting_bytes = member.waiting_bytes
+        peer.read_all_there_is()
+        assert select.select([], [member.socket], [], 0)[1]
+        write_message_to_all([member], Frames(frame(BINARY, b"now")))
+        assert member.waiting_bytes > waiting_bytes
+        heard = [await peer.frame()]
+        while heard[-1] != (BINARY, b"now"):
+            heard.append(await peer.frame())
+        assert set(heard[:-1]) == {heard[0]} != {heard[-1]}
+
+
+@on_a_loop
+async def test_whoever_has_caught_up_is_sent_to_at_once() -> None:
+    """Nothing is kept for him any more."""
+    async with house() as built:
+        member, peer = await built.enter(receive_buffer_bytes=4096)
+        stall(member)
+        while member.waiting_bytes:
+            await peer.frame()
+        write_message_to_all([member], Frames(frame(BINARY, b"now")))
+        assert not member.waiting_bytes
+        while await peer.frame() != (BINARY, b"now"):
+            pass
+
+
+@pytest.mark.parametrize("has_backlog", [False, True])
+@on_a_loop
+async def test_nothing_follows_a_close_frame(has_backlog: bool) -> None:
+    """Whoever is told to go is told nothing after it, however the frame came to him."""
+    async with house() as built:
+        member, peer = await built.enter(receive_buffer_bytes=4096)
+        connection = member.ws_connection
+        if has_backlog:
+            stall(member)
+        member.close(1000, "enough")
+        write_message_to_all([member], Frames(frame(BINARY, b"late")))
+        heard = [await peer.frame()]
+        while heard[-1][0] != CLOSE:
+            heard.append(await peer.frame())
+        await until(lambda: not connection.waiting_bytes)
+        write_message_to_all([member], Frames(frame(BINARY, b"too late")))
+        await peer.send(closing(1000))
+        assert await peer.receive(1) == 0
+        assert not peer._unread
+        assert (BINARY, b"late") not in heard
 
 
 @on_a_loop
