@@ -605,7 +605,12 @@ async def serve(settings: Settings) -> None:
     print(starting.greeting(listeners[0], settings), flush=True)
     sockets = app.socket_class
     log.info("started with room for %d members", sockets.most_members)
-    caring = [serving.look_after(sockets), serving.keep_tidy(sockets, settings), serving.keep_collected()]
+    caring = [
+        serving.look_after(sockets),
+        serving.keep_tidy(sockets, settings),
+        serving.keep_collected(),
+        serving.keep_time(),
+    ]
     await serving.care_until(stop, caring)
     log.info("stopping: %d members are asked to come back", len(sockets.sockets))
     try:

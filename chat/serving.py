@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
+from prometheus_client import Histogram
+
 from chat import keeping
 from chat.eventlog import EventLog
 from chat.limits import RateLimit
@@ -26,12 +28,20 @@ from chat.websocket import sweep
 log = logging.getLogger("chatroom")
 
 PING_S = 20
+LOOK_LATE_S = 0.05
 COLLECT_S, COLLECTIONS, NEW_OBJECTS = 1.0, 600, 50_000
 # How fast members are asked to return, and newcomers are taken in the long run: half of what one core can greet, so
 # that those who are in are served meanwhile.
 WELCOME_BACK_PER_S = 500
 WELCOME_AT_ONCE = 20_000  # before that rate counts: ten thousand may lose their network, and lose it again coming back
 FIRST_BACK_S = 1.0  # by then this process has mostly ended: who comes before that is refused, and has come in vain
+
+
+_late_seconds = Histogram(
+    "chatroom_late_seconds",
+    "How late the loop comes to what is due",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
 
 
 class Sockets(Protocol):
@@ -57,6 +67,15 @@ async def look_after(server: type[Sockets]) -> None:
         await sweep(server.sockets)
         for limit in (server.says, server.asks, server.typings):
             limit.forget_full(time.monotonic())
+
+
+async def keep_time() -> None:
+    """Measure how long anything holds the loop up, for as long as the server runs: whoever is here waits for that."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due_s = loop.time() + LOOK_LATE_S
+        await asyncio.sleep(LOOK_LATE_S)
+        _late_seconds.observe(loop.time() - due_s)
 
 
 async def keep_collected() -> None:

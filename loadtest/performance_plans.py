@@ -109,11 +109,18 @@ def server_of(setting: Setting, name: str) -> Iterator[tuple[Serving, int, tuple
             yield server, port, ("--tls",)
 
 
-def run_swarm(up: tuple[Serving, int, tuple[str, ...]], name: str, options: str) -> Report:
-    """Run a swarm against a server that is up."""
+def swarm_of(up: tuple[Serving, int, tuple[str, ...]], name: str, options: str) -> Swarm:
+    """Return a swarm for a server that is up."""
     server, port, more = up
     adapter = CHATROOM.adapter if name == FRONTED else PEERS[name].adapter
-    return swarmed(port, [*options.split(), *more], adapter=adapter, server_pid=server.pid)
+    return Swarm(port, *options.split(), *more, adapter=adapter, server_pid=server.pid)
+
+
+def run_swarm(up: tuple[Serving, int, tuple[str, ...]], name: str, options: str) -> Report:
+    """Run a swarm to its end."""
+    with swarm_of(up, name, options) as there:
+        there.await_entered()
+        return there.finish()
 
 
 def outcome(server: Serving, reports: list[Report], found: dict[str, float], trouble: str = "") -> Outcome:
@@ -130,8 +137,12 @@ def swarm(options: str, *, seconds: Callable[[Setting], float] = lambda setting:
     def measure(setting: Setting, name: str) -> Outcome:
         lasting = f"--seconds={seconds(setting):g} --warmup={WARMUP_S:g} --settle={SETTLE_S:g} --at-once={AT_ONCE}"
         with server_of(setting, name) as up:
-            report = run_swarm(up, name, f"{lasting} {options}")
-            return outcome(up[0], [report], figures(report))
+            with swarm_of(up, name, f"{lasting} {options}") as there:
+                there.await_entered()
+                before = late(up[0].port) if name == OURS else {}
+                report = there.finish()
+            found = {"late_ms": most_late_ms(before, late(up[0].port))} if name == OURS else {}
+            return outcome(up[0], [report], {**figures(report), **found})
 
     return measure
 
@@ -150,7 +161,7 @@ def inbound(setting: Setting, name: str) -> Outcome:
         reports = []
         for senders in INBOUND_SENDERS:
             lasting = f"--seconds={setting.seconds:g} --warmup={WARMUP_S:g} --room=of-{senders}"
-            reports.append(run_swarm(up, name, f"--mode=inbound --members={senders} --inflight=32 {lasting}"))
+            reports.append(run_swarm(up, name, f"--mode=inbound --members={senders} --inflight=64 {lasting}"))
         found = zip(INBOUND_SENDERS, map(figures, reports), strict=True)
         return outcome(up[0], reports, {f"{key}.{number}": one[key] for number, one in found for key in CPU_AND_ACKS})
 
@@ -244,6 +255,18 @@ def metric(port: int, name: str) -> float:
     return sum(map(float, lines))
 
 
+def late(port: int) -> dict[float, float]:
+    """Return how often the chat room's loop was at most so late, by seconds."""
+    lines = re.findall(r'^chatroom_late_seconds_bucket\{le="(.+)"\} (\S+)$', get(port, "/metrics"), re.MULTILINE)
+    return {float(bound_s): float(count) for bound_s, count in lines}
+
+
+def most_late_ms(before: dict[float, float], after: dict[float, float]) -> float:
+    """Return the bound under which it was always since then."""
+    since = {bound_s: count - before[bound_s] for bound_s, count in after.items()}
+    return 1000 * min(bound_s for bound_s, count in since.items() if count == since[math.inf])
+
+
 def memory_bytes(pid: int, name: str = "VmRSS") -> int:
     """Return how much memory a process holds, or held at most (`VmHWM`)."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
@@ -273,6 +296,7 @@ RATE: Final = ("deliveries_per_s", "deliveries/s", words.count)
 FLOOD: Final = "--mode=inflight --members=500 --senders=8 --inflight="
 STEADY: Final = "--mode=rate --members=1000 --senders=8 --rate="
 CROWD: Final = "--mode=rate --members=10000 --senders=8 --bystander --drain=10 --rate="
+LATE: Final = ("late_ms", "the loop is late for what is due, at most", words.milliseconds)
 BYSTANDER: Final = ("held_ms.max", "a ping from another room, longest", words.milliseconds)
 
 PLANS: Final = {
@@ -304,7 +328,8 @@ PLANS: Final = {
             (
                 Row("last_member_ms.p50", "the last member has it, p50", words.milliseconds, bars={"c": Bar(1.2, 1.0)}),
                 Row("last_member_ms.max", "the last member has it, max", words.milliseconds, bars={"c": Bar()}),
-                Row(*BYSTANDER, bar=Bar(at_least=20.0), bars={"c": Bar()}),
+                Row(*LATE, bar=Bar(at_least=20.0)),
+                Row(*BYSTANDER, bars={"c": Bar()}),
             ),
         ),
         Plan(
@@ -327,7 +352,7 @@ PLANS: Final = {
             (Row(*P99, bar=Bar(at_least=50.0)),),
         ),
         Plan(
-            "inbound", "senders flat out in one room, 32 messages of each under way", (OURS,),
+            "inbound", "senders flat out in one room, 64 messages of each under way", (OURS,),
             inbound,
             tuple(
                 Row(f"acks_per_s.{senders}", f"{senders} senders: stored and acked/s", words.count, True,

@@ -36,6 +36,12 @@ class Swarm(Program):
         is_secure = "--tls" in options
         target = [f"--port={port}", f"--wire={adapter}", f"--server-pid={server_pid}"]
         super().__init__([swarm_program(with_tls=is_secure), *target, *options])
+        timed = (one.partition("=")[2] for one in options if one.startswith(("--seconds=", "--warmup=")))
+        self._lasting_s = sum(map(float, timed))
+
+    def finish(self) -> Report:
+        """Let it run to its end and return its report; raises CannotRun if there is none."""
+        return self.report(self._lasting_s + ENTER_S)
 
 
 def swarmed(port: int, options: str | Sequence[str], *, adapter: str = "plain", server_pid: int = 0) -> Report:
@@ -43,8 +49,7 @@ def swarmed(port: int, options: str | Sequence[str], *, adapter: str = "plain", 
     listed = shlex.split(options) if isinstance(options, str) else options
     with Swarm(port, *listed, adapter=adapter, server_pid=server_pid) as swarm:
         swarm.await_entered()
-        lasting_s = sum(float(one.partition("=")[2]) for one in listed if one.startswith(("--seconds=", "--warmup=")))
-        return swarm.report(lasting_s + ENTER_S)
+        return swarm.finish()
 
 
 def fault(report: Report) -> str:

@@ -1,6 +1,7 @@
 """The swarm counts what a server does and finds every fault of it; the table says of made-up figures what is kept."""
 
 import json
+import math
 import shutil
 import subprocess
 import tempfile
@@ -46,6 +47,21 @@ def run(server: ServerProcess, options: str) -> dict[str, Any]:
 
 
 # The swarm and a chat room that does what it should
+
+
+def test_how_late_the_loop_was_at_most_is_the_bound_that_holds_for_all() -> None:
+    """What was there before does not count; nor does anything beyond the bounds get lost."""
+    before = {0.01: 5.0, 0.1: 6.0, math.inf: 7.0}
+    assert performance_plans.most_late_ms(before, {0.01: 9.0, 0.1: 11.0, math.inf: 12.0}) == 100
+    assert performance_plans.most_late_ms(before, {0.01: 9.0, 0.1: 10.0, math.inf: 12.0}) == math.inf
+
+
+@needs_cc
+def test_the_loop_of_a_chat_room_says_how_late_it_is(chatroom: ServerProcess) -> None:
+    """Twenty times a second."""
+    before = performance_plans.late(chatroom.port)
+    assert eventually(lambda: performance_plans.late(chatroom.port)[math.inf] > before[math.inf] + 3)
+    assert performance_plans.most_late_ms(before, performance_plans.late(chatroom.port)) > 0
 
 
 @needs_cc

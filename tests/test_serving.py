@@ -1,12 +1,14 @@
-"""How a server lives, as far as it takes neither members nor a log: the garbage collector is kept out of its way."""
+"""How a server lives, as far as it takes no members and no log: the collector is kept out of its way, its loop timed."""
 
 import asyncio
 import contextlib
 import gc
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chat import serving
 from tests.house import until
@@ -58,5 +60,23 @@ def test_what_became_garbage_later_is_found_in_the_end() -> None:
             await until(gc.get_freeze_count)
             del held
             await until(lambda: gone() is None)
+
+    asyncio.run(look())
+
+
+def test_a_loop_that_is_held_up_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever holds it, somebody else had to wait for."""
+    monkeypatch.setattr(serving, "LOOK_LATE_S", 0.001)
+
+    def late(bound: str) -> float:
+        return REGISTRY.get_sample_value("chatroom_late_seconds_bucket", {"le": bound}) or 0.0
+
+    async def look() -> None:
+        keeping = asyncio.ensure_future(serving.keep_time())
+        before = late("+Inf") - late("0.1")
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.15)
+        await until(lambda: late("+Inf") - late("0.1") > before)
+        keeping.cancel()
 
     asyncio.run(look())
