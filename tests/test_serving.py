@@ -1,4 +1,4 @@
-"""How a server lives, as far as it takes no members and no log: the collector is kept out of its way, its loop timed."""
+"""How a server lives, as far as it takes no members and no log: the collector is kept away, and loop timed."""
 
 import asyncio
 import contextlib
