@@ -150,6 +150,7 @@ class ChatSocket(FramesHandler, http.Answer):
 
     def _send_away(self, refusal: http.Refusal) -> None:
         """Answer with the sentence alone: a page, which nobody would see, costs as much as letting him in."""
+        self.clear()
         self.set_status(refusal.status)
         self.set_header("Retry-After", str(refusal.retry_after_s))
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
@@ -198,6 +199,8 @@ class ChatSocket(FramesHandler, http.Answer):
     def _check_upgrade(self) -> None:
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise HTTPError(400, "This address is for WebSockets; the room's page is at /.")
+        if "upgrade" not in map(str.strip, self.request.headers.get("Connection", "").lower().split(",")):
+            raise HTTPError(400, "A handshake says `Connection: Upgrade`.")
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
             raise HTTPError(426, "This server speaks version 13 of the WebSocket protocol (RFC 6455).")
         # RFC 6455 section 4.2.1; whoever comes by an older HTTP would be closed right after the answer.
@@ -212,10 +215,10 @@ class ChatSocket(FramesHandler, http.Answer):
 
     def _asked_name(self) -> str:
         """The display name that is wished for, or one of ours."""
-        try:
-            return identity.display_name(self.argument("name") or "")
-        except (ProtocolError, HTTPError):
-            return f"Guest {random.randrange(1000, 10000)}"
+        with contextlib.suppress(ProtocolError, HTTPError):
+            if wish := self.argument("name"):
+                return identity.display_name(wish)
+        return f"Guest {random.randrange(1000, 10000)}"
 
     def _check_subprotocol(self) -> None:
         offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
@@ -244,6 +247,13 @@ class ChatSocket(FramesHandler, http.Answer):
         return origin.lower().startswith("http:") and http.is_https(self.request) and not self.check_origin(origin)
 
     # Coming and going
+
+    async def get(self) -> None:
+        """Let him in: what Tornado would check here, `prepare` has."""
+        self.open_args, self.open_kwargs = (), {}
+        self.ws_connection = connection = self.get_websocket_protocol()
+        assert connection is not None  # he asked for the version that there is
+        await connection.accept_connection(self)
 
     async def open(self) -> None:
         self._address = http.address_of(self.request)
@@ -528,6 +538,7 @@ class ChatApplication(Application):
     def __init__(self, settings: Settings, event_log: EventLog, secret: str, most_members: int) -> None:
         self.socket_class = ChatSocket.for_server(settings, event_log, secret, most_members)
         self.event_log = event_log
+        self._socket_path = f"{settings.base_path}/ws"
         self._proxies = Proxies(networks(settings))
         super().__init__(
             _routes(self.socket_class),
@@ -547,6 +558,8 @@ class ChatApplication(Application):
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         self._proxies.believe(request)
+        if request.path == self._socket_path:  # what most ask for, and all at once after an outage
+            return self.get_handler_delegate(request, self.socket_class)
         return super().find_handler(request, **kwargs)
 
 

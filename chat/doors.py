@@ -303,7 +303,7 @@ class Operator(Form):
             self._show(key)
             return
         self.used.add(key)
-        self.keep_signed(http.OPERATOR_COOKIE, self.recognise(), http.OPERATOR_DAYS)
+        self.keep_signed(http.OPERATOR_COOKIE, self.recognise().encode(), http.OPERATOR_DAYS)
         self.go("/rooms")
 
     def _show(self, key: str) -> None:

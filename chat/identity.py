@@ -41,6 +41,7 @@ def person_id(token: bytes) -> str:
     return base64.b32encode(hashlib.sha256(b"chatroom person " + token).digest()[:10]).decode().lower()
 
 
+@lru_cache(maxsize=1024)
 def room_name(text: str) -> str:
     """The name of a room in its one spelling (NFC).
 
@@ -123,7 +124,7 @@ def _prototypes() -> _Prototypes:
     told by that; in a pair of one and one the source was inserted first.
     """
     place = {key: number for number, key in enumerate(confusables_data)}
-    prototypes = _Prototypes()
+    prototypes = _Prototypes((point, chr(point)) for point in range(128))  # else looked for again in each name
     for source, targets in confusables_data.items():
         target = targets[0]["c"]
         if len(targets) == 1 and (len(confusables_data[target]) > 1 or place[source] < place[target]):

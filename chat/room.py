@@ -46,7 +46,7 @@ from chat.protocol import (
     decode_message,
     encode,
 )
-from chat.recent import Recent
+from chat.recent import Recent, piece_of
 from chat.websocket import write_message_to_all
 
 _MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
@@ -60,6 +60,7 @@ _TYPING_PEOPLE = 50  # in a larger room nobody is told who writes
 _REST_SHARE, _REST_S = 0.5, 0.005
 _DEFLATING_MEMBERS = 4  # from here on compressing costs less than sending what it saves
 _PRESENCE_S = 1.0  # between two frames that tell what changed
+_PRESENCE_PER_MEMBER_S = 0.0005  # more in a large crowd, where each costs a system call: 2 % of a core at most
 
 _deliveries = Counter("chatroom_deliveries", "Events written to a member's socket")
 _flush_seconds = Histogram(
@@ -305,16 +306,15 @@ class Room:
         """Send what follows `seq` in pieces, the next when the last has drained: the log is the buffer."""
         then: _Known | None = None
         while True:
-            frames = self._recent.after(seq, self.shown_seq)
-            if frames is None:
+            piece = self._recent.piece(seq, self.shown_seq, self._piece_bytes)
+            if piece is None:
                 then = then or self._standing(member)
-                frames = await self._stored_after(seq)
+                piece = piece_of(await self._stored_after(seq), seq, self._piece_bytes)
             # No await from here to the set of members: see the invariants above.
-            piece = list(_up_to(frames, self._piece_bytes))
-            seq = piece[-1][0] if piece else seq
+            seq, frames = piece
             is_in = seq >= self.shown_seq
             news = self._news_since(then, member) if is_in and then else b""
-            member.write_message(Frames(lead + b"".join(frame for _, frame in piece) + news))
+            member.write_message(Frames(lead + frames + news))
             if is_in:
                 self._admit(member)
                 return
@@ -582,11 +582,12 @@ class Room:
         """Tell what changed, at most once a second; a join storm is one frame a second for all."""
         if self._presence_timer is None:
             loop = asyncio.get_running_loop()
-            due_s = self._presence_told_s + _PRESENCE_S
+            due_s = self._presence_told_s + max(_PRESENCE_S, _PRESENCE_PER_MEMBER_S * len(self._v1_members))
             self._presence_timer = loop.call_at(due_s, self._tell_presence)
 
     def _tell_presence(self) -> None:
         self._presence_timer = None
+        self._recent.forget_piece()
         self._presence_told_s = asyncio.get_running_loop().time()
         if self._newcomers:
             self._newcomers = False
@@ -613,12 +614,3 @@ def _plain_frame(utterance: _Utterance) -> bytes:
 
 def _you(me: Me) -> You:
     return You(me.id, me.name, me.role, me.muted_until, me.muted_for)
-
-
-def _up_to(frames: list[tuple[int, bytes]], max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """As many frames as have room, but at least one."""
-    for number, (seq, frame) in enumerate(frames):
-        max_bytes -= len(frame)
-        if number and max_bytes < 0:
-            return
-        yield seq, frame

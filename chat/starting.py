@@ -73,8 +73,10 @@ class BoundedHTTPServer(HTTPServer):
 
     has_room: Callable[[int], bool] = staticmethod(lambda plain: True)
 
-    def initialize(self, *arguments: Any, **options: Any) -> None:
+    def initialize(self, *arguments: Any, idle_connection_timeout: float | None = None, **options: Any) -> None:
         super().initialize(*arguments, **options)
+        self._request_s = idle_connection_timeout or RESPONSE_S
+        self.conn_params.header_timeout = None  # the deadline is ours: Tornado's way costs three of a hundred joins
         self._deadlines: WeakKeyDictionary[Any, _Deadline] = WeakKeyDictionary()
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
@@ -86,7 +88,7 @@ class BoundedHTTPServer(HTTPServer):
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         if (last := self._deadlines.get(server_conn)) is not None:
             last.timer.cancel()
-        self._set_deadline(server_conn)
+        self._set_deadline(server_conn, self._request_s, self._expect_response, request_conn)
         return super().start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
@@ -94,9 +96,15 @@ class BoundedHTTPServer(HTTPServer):
         if (last := self._deadlines.pop(server_conn, None)) is not None:  # its timer would hold the whole request
             last.timer.cancel()
 
-    def _set_deadline(self, connection: Any) -> None:
-        timer = asyncio.get_running_loop().call_later(RESPONSE_S, self._expire, connection)
+    def _set_deadline(self, connection: Any, wait_s: float, then: Callable[..., None], *about: Any) -> None:
+        timer = asyncio.get_running_loop().call_later(wait_s, then, connection, *about)
         self._deadlines[connection] = _Deadline(timer, connection.stream._total_write_done_index)
+
+    def _expect_response(self, connection: Any, request: Any) -> None:
+        if request._request_start_line is None:  # nor are its headers all there
+            connection.stream.close()
+        else:
+            self._set_deadline(connection, RESPONSE_S, self._expire)
 
     def _expire(self, connection: Any) -> None:
         deadline = self._deadlines.pop(connection)
@@ -105,7 +113,7 @@ class BoundedHTTPServer(HTTPServer):
         if connection.stream._total_write_done_index - deadline.taken_bytes < RESPONSE_BYTES:
             connection.stream.close()
         else:
-            self._set_deadline(connection)
+            self._set_deadline(connection, RESPONSE_S, self._expire)
 
 
 def kept_secret(database: str) -> str:

@@ -41,6 +41,13 @@ def is_operator_key(secret: str, key: str, now_s: float) -> bool:
     return 0 <= int(found[1]) - now_s <= OPERATOR_KEY_S
 
 
+def signed_value(secret: str, name: str, value: bytes, now_s: float) -> str:
+    """A cookie's value, signed as Tornado signs and reads them; its own way takes three times as long."""
+    packed, at_s = base64.b64encode(value).decode(), str(int(now_s))
+    signed = f"2|1:0|{len(at_s)}:{at_s}|{len(name)}:{name}|{len(packed)}:{packed}|"
+    return signed + hmac.digest(secret.encode(), signed.encode(), hashlib.sha256).hex()
+
+
 @lru_cache(maxsize=4096)
 def address_key(secret: str, address: str) -> str:
     """One of an IPv4 address, or of a whole IPv6 network (/64); without the secret it tells nothing of it."""

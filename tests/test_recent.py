@@ -65,3 +65,27 @@ def test_its_bytes_are_counted_right_whatever_is_done(steps: list[tuple[int, int
             recent.forget_before(place)
         assert recent._bytes == sum(len(frame) for _, frame in recent._frames)
         assert len(recent) <= 3 or recent._bytes <= 128 * 1024
+
+
+def test_what_follows_is_one_piece_as_far_as_it_has_room() -> None:
+    """At least one frame of it, and with it the seq that it goes up to; the same value for all who ask alike."""
+    recent = filled(5, size_bytes=10)
+    one = text_frame(b"x" * 10)
+    assert recent.piece(2, 5, 1000) == (5, one * 3)
+    assert recent.piece(2, 5, 1000) is recent.piece(2, 5, 1000)
+    assert recent.piece(2, 5, 2 * len(one)) == (4, one * 2)
+    assert recent.piece(2, 5, 1) == (3, one)
+    assert recent.piece(5, 5, 1000) == (5, b"")
+    assert filled(600).piece(1, 600, 1000) is None
+
+
+def test_a_piece_is_made_anew_after_every_change() -> None:
+    """Nobody is given what was removed, nor less than there is."""
+    recent = filled(3)
+    assert recent.piece(0, 3, 1000) == (3, text_frame(b"x" * 10) * 3)
+    recent.rewrite({2: b"gone"})
+    assert recent.piece(0, 3, 1000) == (3, text_frame(b"x" * 10) + text_frame(b"gone") + text_frame(b"x" * 10))
+    recent.forget_before(3)
+    assert recent.piece(0, 3, 1000) is None
+    recent.add(4, text_frame(b"new"))
+    assert recent.piece(2, 4, 1000) == (4, text_frame(b"x" * 10) + text_frame(b"new"))

@@ -93,6 +93,21 @@ class FlushTest(RoomTestCase):
         self.assertLessEqual(max(between_turns), 256)
 
 
+class CrowdTest(RoomTestCase):
+    @in_time
+    async def test_the_larger_a_crowd_the_rarer_it_is_told_how_many_it_is(self) -> None:
+        """Once a second would cost ten thousand system calls a second while they come in."""
+        room, heard = self.app.socket_class._room("crowd"), []
+        members = [StandIn(str(number), heard) for number in range(3000)]
+        for member in members[1:]:
+            await room.enter(member, "Member", None)
+        room._tell_presence()
+        await room.enter(members[0], "Member", None)
+        self.assertAlmostEqual(room._presence_timer.when() - room._presence_told_s, 1.5, places=2)
+        for member in members:
+            room.leave(member)
+
+
 class EnteringTest(RoomTestCase):
     @in_time
     @filled("default", 60)

@@ -27,6 +27,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(serving, "COLLECT_S", 0.001)
     monkeypatch.setattr(serving, "COLLECTIONS", 5)
     thresholds = gc.get_threshold()
+    gc.unfreeze()  # what other tests of this process left frozen
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()

@@ -257,10 +257,12 @@ class Long(RequestHandler):
 
 
 @contextlib.asynccontextmanager
-async def asked(pieces: int) -> AsyncIterator[tuple[BoundedHTTPServer, asyncio.StreamReader]]:
+async def asked(
+    pieces: int, request_s: float | None = None
+) -> AsyncIterator[tuple[BoundedHTTPServer, asyncio.StreamReader]]:
     """A server, and a client that has asked it for a long answer and not read any of it yet."""
     with listening(0, "127.0.0.1") as listeners, socket.socket() as client:
-        server = BoundedHTTPServer(Application([("/([0-9]+)", Long)]))
+        server = BoundedHTTPServer(Application([("/([0-9]+)", Long)]), idle_connection_timeout=request_s)
         server.add_sockets(listeners)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.setblocking(False)
@@ -289,6 +291,25 @@ async def read_slowly(reader: asyncio.StreamReader, seconds: float, byte_count: 
         count += len(await reader.read(byte_count))
         await asyncio.sleep(0.01)
     return count
+
+
+def test_who_asks_nothing_in_time_is_let_go() -> None:
+    """Half a request is nothing; who has asked is answered, however long it takes."""
+
+    async def wait_for_the_end() -> tuple[bytes, int]:
+        async with asked(200, request_s=0.2) as (_, reader):
+            host, port = reader._transport.get_extra_info("peername")  # type: ignore[attr-defined]
+            silent, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET /1 HTTP/1.1\r\nHost: x\r\n")
+            try:
+                left = await asyncio.wait_for(silent.read(), DEADLINE_S)
+            finally:
+                writer.transport.abort()
+            return left, len(await asyncio.wait_for(reader.read(), DEADLINE_S))
+
+    left, count = asyncio.run(wait_for_the_end())
+    assert left == b""
+    assert count > 200 * len(Long.PIECE)
 
 
 @pytest.mark.usefixtures("half_a_second")

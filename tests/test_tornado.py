@@ -34,6 +34,7 @@ def test_tornado_is_the_version_that_was_read() -> None:
         (util._websocket_mask, ["mask", "data"], "unmasks what a client sends"),
         (websocket._WebSocketParams, None, "is what a protocol is made with"),
         (WebSocketProtocol13, ["handler", "mask_outgoing", "params"], "is what BoundedProtocol is made as"),
+        (WebSocketProtocol13._accept_connection, ["self", "handler"], "is replaced by the shorter answer"),
         (WebSocketProtocol13._receive_frame_loop, ["self"], "is replaced by the strict reader"),
         (
             WebSocketProtocol13._write_frame,
@@ -69,6 +70,7 @@ def test_a_private_thing_has_the_shape_we_use(
 LEANED_ON = {
     "_WebSocketParams": "what a protocol is made with",
     "_abort": "ends a connection that has failed",
+    "_accept_connection": "replaced: the answer to a handshake goes the bounded way, too",
     "_check_cross_origin": "the check of `Origin`, so that its refusal is counted and readable",
     "_detach_stream": "the first place where the stream can be had",
     "_handle_message": "answers pings and closes",
@@ -146,6 +148,7 @@ def test_what_every_protocol_begins_with_is_shared() -> None:
 def test_what_we_replace_is_ours() -> None:
     """The bounded way out and the strict way in are in force, and the rest is Tornado's."""
     assert BoundedProtocol._write_frame is not WebSocketProtocol13._write_frame
+    assert BoundedProtocol._accept_connection is not WebSocketProtocol13._accept_connection
     assert BoundedProtocol._receive_frame_loop is not WebSocketProtocol13._receive_frame_loop
     assert FramesHandler.write_message is not WebSocketHandler.write_message
     assert BoundedProtocol.close is not WebSocketProtocol13.close
@@ -187,8 +190,8 @@ def test_control_frames_of_tornado_go_by_write_frame() -> None:
 
 def test_opening_is_awaited_before_the_first_frame_is_read() -> None:
     """A member is in his room before anything he says is heard."""
-    source = inspect.getsource(WebSocketProtocol13._accept_connection)
-    order = ("_detach_stream()", "handler.open(", "await open_result", "await self._receive_frame_loop()")
+    source = inspect.getsource(BoundedProtocol._accept_connection)
+    order = ("_detach_stream()", "handler.open(", "await opening", "await self._receive_frame_loop()")
     places = [source.index(step) for step in order]
     assert places == sorted(places)
 
