@@ -108,16 +108,18 @@ def inflate(payload: bytes) -> bytes:
     inflater = zlib.decompressobj(wbits=-15)
     try:
         message = inflater.decompress(payload + _TAIL, MAX_FRAME_BYTES + 1)
+        is_whole = inflater.eof or (not inflater.decompress(_LAST_BLOCK, 1) and inflater.eof)
     except zlib.error:
         raise _not_compressed() from None
     if len(message) > MAX_FRAME_BYTES:
         raise _too_big()
     # A last block may be marked as such; nothing but the end of the message may stand behind it.
-    if inflater.unconsumed_tail or inflater.unused_data not in _ENDS:
+    if not is_whole or inflater.unconsumed_tail or inflater.unused_data not in _ENDS:
         raise _not_compressed()
     return message
 
 
+_LAST_BLOCK = b"\x01\x00\x00\xff\xff"  # empty: it is the end wherever a block may begin, and nowhere else
 _ENDS = (b"", _TAIL, b"\x00" + _TAIL)
 
 

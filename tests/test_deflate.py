@@ -98,6 +98,17 @@ def test_a_message_may_end_with_a_last_block_and_nothing_behind_it() -> None:
         inflate(last + last)
 
 
+def test_a_message_that_was_cut_short_is_none() -> None:
+    """Wherever it is cut: what came out until there is not what was said."""
+    text = "".join(TEXTS).encode()
+    compressor = zlib.compressobj(wbits=-15)
+    whole = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    assert inflate(whole) == text
+    for size in range(1, len(whole)):
+        with pytest.raises(Fault):
+            inflate(whole[:size])
+
+
 def test_messages_of_a_chat_take_less_than_half() -> None:
     """Their own history makes them small."""
     deflater = Deflater()
