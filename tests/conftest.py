@@ -1,5 +1,6 @@
 """What holds for every test: no warning and no error goes unnoticed, and CI skips nothing."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -7,6 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 pytest_plugins = ["tests.pages", "tests.modules"]  # the fixtures of the tests in a browser
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage while thousands of tests are found, all of which stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

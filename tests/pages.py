@@ -44,6 +44,7 @@ CHROMIUM_ARGUMENTS = (
 )
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
+USUAL_LOOK = {"viewport": DESKTOP, "color_scheme": "light", "reduced_motion": "no-preference"}  # goes for each tab
 BLANK = "/healthz"  # the plainest answer of the server: no script and no style, but the headers of all pages
 NO_ERROR = "$^"
 LOST_LINE = r"WebSocket connection to .* failed|net::ERR_"  # what Chromium itself logs while a server is away
@@ -131,7 +132,6 @@ class Regular:
 
     def __init__(self, browser: Browser, url: str, options: dict[str, Any]) -> None:
         self.blank = url + BLANK
-        self.viewport = options["viewport"]
         self.context = browser.new_context(**options)
         self.page = self.context.new_page()
         self.page.goto(self.blank)
@@ -145,7 +145,6 @@ class Regular:
             if page is not self.page:
                 page.close()
         self.page.goto(self.blank)
-        self.page.set_viewport_size(self.viewport)
         self.page.mouse.move(-1, -1)  # over nothing
         return True
 
@@ -171,6 +170,7 @@ class House:
         self._regulars = regulars
         self._kept: list[tuple[Regular, list[Regular]]] = []  # with the list where each came from
         self._unvisited: dict[BrowserContext, Page] = {}  # tabs of regulars that nobody has looked at
+        self._looks: dict[BrowserContext, dict[str, Any]] = {}  # of regulars
         self._lines: list[tuple[Page, CDPSession]] = []
         self._listeners = {"console": self._on_console, "weberror": self._on_error, "dialog": self._on_dialog}
 
@@ -190,13 +190,23 @@ class House:
         """`what` he comes for each time: a room's app.js is in his browser's memory, and must not be on a stage."""
         if self._regulars is None:
             return self.person(**options)
-        options = {"viewport": DESKTOP, **options}
-        idle = self._regulars.setdefault(f"{what} {options}", [])
-        regular = idle.pop() if idle else Regular(self.browser, self.url, options)
+        look = {**USUAL_LOOK, **options}
+        lasting = {name: value for name, value in options.items() if name not in USUAL_LOOK}
+        idle = self._regulars.setdefault(f"{what} {lasting}", [])
+        regular = idle.pop() if idle else Regular(self.browser, self.url, lasting)
         regular.forget()
+        self._looks[regular.context] = {name: look[name] for name in USUAL_LOOK}
+        self._look(regular.page)
         self._kept.append((regular, idle))
         self._unvisited[regular.context] = regular.page
         return self._heard(regular.context)
+
+    def _look(self, page: Page) -> None:
+        """Let a tab of a regular look as the test wants it; without that it may look as the last one did."""
+        look = self._looks[page.context]
+        if page.viewport_size != look["viewport"]:
+            page.set_viewport_size(look["viewport"])
+        page.emulate_media(color_scheme=look["color_scheme"], reduced_motion=look["reduced_motion"])
 
     def _heard(self, context: BrowserContext) -> BrowserContext:
         for event, hear in self._listeners.items():
@@ -260,7 +270,12 @@ class House:
         return page
 
     def _tab(self, context: BrowserContext) -> Page:
-        return self._unvisited.pop(context, None) or context.new_page()
+        if page := self._unvisited.pop(context, None):
+            return page
+        page = context.new_page()
+        if context in self._looks:
+            self._look(page)
+        return page
 
     def close(self) -> None:
         for page, line in self._lines:

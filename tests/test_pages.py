@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.pages import House, Regulars, house_at
+from tests.pages import PHONE, House, Regulars, house_at
 from tests.support import Client, ServerProcess
+
+LOOK = """() => [
+    innerWidth, ...["color-scheme: dark", "reduced-motion: reduce"].map((m) => matchMedia(`(prefers-${m})`).matches)
+]"""
 
 
 def test_a_regular_remembers_nothing_of_the_last_test(browser: Browser, server: ServerProcess) -> None:
@@ -28,6 +32,19 @@ def test_a_regular_remembers_nothing_of_the_last_test(browser: Browser, server: 
         page.evaluate("console.error('of the second')")
         second.expected = "of the second"
     assert (first.errors, second.errors) == ([], ["of the second"])
+
+
+def test_a_regular_looks_as_each_test_wants(browser: Browser, server: ServerProcess) -> None:
+    """One browser is large and light in one test, small, dark and still in the next, in every tab, and large again."""
+    regulars: Regulars = {}
+    small = {"viewport": PHONE, "color_scheme": "dark", "reduced_motion": "reduce"}
+    found = []
+    for options in ({}, small, {}):
+        with house_at(server, browser, "looks", regulars=regulars) as house:
+            context = house.regular(**options)
+            found += [tab.evaluate(LOOK) for tab in (house.visit(context), house.visit(context))]
+    assert found == [[1280, False, False]] * 2 + [[360, True, True]] * 2 + [[1280, False, False]] * 2
+    assert [len(idle) for idle in regulars.values()] == [1]
 
 
 def test_a_stage_is_built_anew(house: House) -> None:
