@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections import Counter as Tally
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any, ClassVar
@@ -70,7 +70,7 @@ class ChatSocket(FramesHandler, http.Answer):
     """
 
     rooms: ClassVar[dict[str, Room]]
-    sockets: ClassVar[set["ChatSocket"]]
+    sockets: ClassVar[OrderedDict["ChatSocket", float]]  # and when each is to be pinged: the next one first
     config: ClassVar[Settings]
     event_log: ClassVar[EventLog]
     secret: ClassVar[str]
@@ -97,7 +97,7 @@ class ChatSocket(FramesHandler, http.Answer):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.rooms, cls.sockets, cls._per_address = {}, set(), Tally()
+        cls.rooms, cls.sockets, cls._per_address = {}, OrderedDict(), Tally()
         cls.is_draining, cls.all_gone = False, asyncio.Event()
 
     @classmethod
@@ -260,7 +260,7 @@ class ChatSocket(FramesHandler, http.Answer):
         asked_room, wish, past = self._asked_room, self._wish, self._past
         self.forget_handshake("_asked_room", "_wish", "_past")
         self._per_address[self._address] += 1
-        self.sockets.add(self)
+        self.sockets[self] = time.monotonic() + serving.PING_S
         _members.inc()
         self.room = self._room(asked_room)
         try:
@@ -278,7 +278,7 @@ class ChatSocket(FramesHandler, http.Answer):
     def on_close(self) -> None:
         if self.room is None:
             return
-        self.sockets.discard(self)
+        self.sockets.pop(self, None)
         _members.dec()
         self._per_address[self._address] -= 1
         if not self._per_address[self._address]:

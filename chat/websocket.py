@@ -59,7 +59,6 @@ _BYTES_PER_YIELD = 64 * 1024
 _FRAME_COST_BYTES = 512
 _SILENCE_S = 0.1  # then nothing more is on its way from who is sent away
 _SHOUTING_S = 2.0  # so long he may go on before we end our side all the same
-_SOCKETS_PER_YIELD = 256  # pinged in one turn of the loop
 _ALL_MEMBERS_BYTES = 256 * 1024 * 1024  # may wait for all members together
 
 # In the place of those that are forgotten.
@@ -576,11 +575,3 @@ class FramesHandler(WebSocketHandler):
             # What the kernel takes ahead of a slow reader is bounded, too: megabytes on loopback otherwise.
             self._stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         return self._stream
-
-
-async def sweep(handlers: Iterable[FramesHandler]) -> None:
-    """Ping everybody once, letting the loop breathe in between."""
-    for count, handler in enumerate(list(handlers), 1):
-        handler.ping_or_drop()
-        if count % _SOCKETS_PER_YIELD == 0:
-            await asyncio.sleep(0)

@@ -106,6 +106,12 @@ async def until(question: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+def ping(sockets: Iterable[Any]) -> None:
+    """Ping all of them, as the server does in time; who was pinged before and is silent is dropped."""
+    for each in list(sockets):
+        each.ping_or_drop()
+
+
 def contiguous(events: list[Any], after: int) -> bool:
     """Whether the events go up by one from `after`."""
     return [event["seq"] for event in events] == list(range(after + 1, after + 1 + len(events)))

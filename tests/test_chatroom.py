@@ -12,7 +12,6 @@ from tornado.testing import ExpectLog
 
 from chat import serving
 from chat.limits import Turns
-from chat.websocket import sweep
 from chatroom import Settings, make_app
 from tests.house import (
     BAD_INTEGERS,
@@ -24,6 +23,7 @@ from tests.house import (
     filled,
     handshake_in,
     in_time,
+    ping,
     settings,
     until,
 )
@@ -802,7 +802,7 @@ class PlainWireTest(ChatTestCase):
             ann.send_raw(f"line {number}")
         heard = [await ann.next() for _ in range(80)]
         for _ in range(3):
-            await sweep(self.app.socket_class.sockets)
+            ping(self.app.socket_class.sockets)
             heard.append(await ann.next())
         heard += [await ann.next() for _ in range(17)]
         self.assertEqual(heard, [f"line {number}" for number in range(100)])

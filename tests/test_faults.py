@@ -21,7 +21,7 @@ import websocket
 from prometheus_client import REGISTRY
 from tornado.testing import ExpectLog
 
-from chat.websocket import send_budget, sweep
+from chat.websocket import send_budget
 from tests.house import (
     ChatTestCase,
     Member,
@@ -30,6 +30,7 @@ from tests.house import (
     fill,
     filled,
     in_time,
+    ping,
     settings,
     until,
 )
@@ -570,7 +571,7 @@ class VanishingTest(ChatTestCase):
         server_side = next(iter(self.app.socket_class.sockets)).ws_connection
         silent = await self.join_raw()
         for _ in range(3):
-            await sweep(self.app.socket_class.sockets)
+            ping(self.app.socket_class.sockets)
             await until(lambda: server_side.heard)
         await until(lambda: len(self.app.socket_class.sockets) == 1)
         silent.vanish()

@@ -10,7 +10,6 @@ from typing import Any
 from unittest import mock
 
 from chat.presence import People
-from chat.websocket import sweep
 from tests.house import (
     NEWCOMER,
     ChatTestCase,
@@ -18,6 +17,7 @@ from tests.house import (
     contiguous,
     filled,
     in_time,
+    ping,
     settings,
     until,
 )
@@ -256,9 +256,9 @@ class EnteringTest(RoomTestCase):
             here = set(sockets)
             with self.reading_held():
                 entering = asyncio.ensure_future(self.resume(100))
-                await until(lambda here=here: sockets - here)
+                await until(lambda here=here: sockets.keys() - here)
                 for _ in range(4):
-                    await sweep(sockets - here)
+                    ping(sockets.keys() - here)
                     await self.get("/rooms")
             member = await entering
             self.assertEqual(member.welcome["resumed"], "whole")

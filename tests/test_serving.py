@@ -1,10 +1,11 @@
-"""How a server lives, as far as it takes no members and no log: the collector is kept away, and loop timed."""
+"""How a server lives, as far as it takes no log: whom it pings when, how its garbage is collected, its loop timed."""
 
 import asyncio
 import contextlib
 import gc
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -63,6 +64,38 @@ def test_what_became_garbage_later_is_found_in_the_end() -> None:
             await until(lambda: gone() is None)
 
     asyncio.run(look())
+
+
+class Pinged:
+    """A socket that counts its pings."""
+
+    def __init__(self) -> None:
+        self.pings = 0
+
+    def ping_or_drop(self) -> None:
+        self.pings += 1
+
+
+def test_each_is_pinged_in_his_own_time() -> None:
+    """Who came later is pinged later, and each again after the same time."""
+    early, late = Pinged(), Pinged()
+    sockets = OrderedDict({early: 1.0, late: 2.0})
+    for now_s in (0.9, 1.0, 1.9, 2.0, serving.PING_S + 0.9):
+        serving.ping_due(sockets, now_s)
+    assert (early.pings, late.pings) == (1, 1)
+    serving.ping_due(sockets, serving.PING_S + 1.0)
+    assert (early.pings, late.pings) == (2, 1)
+
+
+def test_who_came_together_are_not_all_pinged_at_once() -> None:
+    """Their answers would come at once, too, and hold up everybody else."""
+    sockets = OrderedDict((Pinged(), 1.0) for _ in range(600))
+    most = []
+    for _ in range(3):
+        serving.ping_due(sockets, 2.0)
+        most.append(sum(each.pings for each in sockets))
+    assert most == [256, 512, 600]
+    assert {each.pings for each in sockets} == {1}
 
 
 def test_a_loop_that_is_held_up_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

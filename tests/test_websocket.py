@@ -36,7 +36,7 @@ from chat.frames import (
     frame,
     text_frame,
 )
-from chat.websocket import FramesHandler, send_budget, sweep, write_message_to_all
+from chat.websocket import FramesHandler, send_budget, write_message_to_all
 from tests.support import DEADLINE_S
 from tests.test_frames import FIN, START, VIOLATIONS, closing, masked, text
 
@@ -821,7 +821,7 @@ async def test_a_member_who_is_heard_is_kept(answer: bytes) -> None:
         await peer.send(masked(FIN | PONG, b"hello"))
         assert await member.ponged.get() == b"hello"
         for _ in range(3):
-            await sweep([member])
+            member.ping_or_drop()
             assert (await peer.frame())[0] == PING
             await peer.send(answer)
             await until(lambda: member.ws_connection.heard)
