@@ -643,7 +643,8 @@ def main() -> None:
     try:
         settings = read_settings(sys.argv[1:], os.environ)
         if not commands.run_command(settings):
-            asyncio.run(serve(settings))
+            with asyncio.Runner(loop_factory=serving.fair_loop) as runner:
+                runner.run(serve(settings))
     except (BadOption, BrokenTable, LogRefused) as refusal:
         print(f"chatroom: {refusal}", file=sys.stderr)
         sys.exit(2)

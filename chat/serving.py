@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import random
+import selectors
 import signal
 import time
 from collections import OrderedDict
@@ -30,6 +31,7 @@ log = logging.getLogger("chatroom")
 
 PING_S = 20
 _PINGINGS, _MOST_PINGED = 200, 256  # in that time; at once
+_MOST_READY = 32  # sockets in one turn of the loop
 LOOK_LATE_S = 0.05
 COLLECT_S, COLLECTIONS, NEW_OBJECTS = 0.2, 3000, 50_000
 # How fast members are asked to return, and newcomers are taken in the long run: half of what one core can greet, so
@@ -60,6 +62,36 @@ class Sockets(Protocol):
 
     @classmethod
     def post_all(cls) -> None: ...
+
+
+class FairSelector(selectors.DefaultSelector):
+    """Shows the loop a few of the sockets that are ready, then others: what is due meanwhile waits for no more.
+
+    When ten thousand leave or answer at once, asyncio would see to all of them before it looks at the time again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if hasattr(selectors, "EpollSelector"):  # elsewhere the loop is as asyncio has it
+            self._selector = _FewAtOnce(self._selector)  # type: ignore[has-type]
+
+
+class _FewAtOnce:
+    """An epoll object that is asked for a few events at a time; the kernel goes on with the others."""
+
+    def __init__(self, epoll: Any) -> None:
+        self._epoll = epoll
+
+    def poll(self, timeout: float, most: int) -> Any:
+        return self._epoll.poll(timeout, min(most, _MOST_READY))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def fair_loop() -> asyncio.AbstractEventLoop:
+    """A loop on which many who come, go or answer at once hold up nobody else for long."""
+    return asyncio.SelectorEventLoop(FairSelector())
 
 
 async def look_after(server: type[Sockets]) -> None:

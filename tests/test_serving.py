@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import socket
 import time
 import weakref
 from collections import OrderedDict
@@ -96,6 +97,39 @@ def test_who_came_together_are_not_all_pinged_at_once() -> None:
         most.append(sum(each.pings for each in sockets))
     assert most == [256, 512, 600]
     assert {each.pings for each in sockets} == {1}
+
+
+def test_of_many_sockets_that_are_ready_a_few_are_seen_to_at_a_time() -> None:
+    """Whatever is due has its turn in between, and nobody is forgotten."""
+    pairs = [socket.socketpair() for _ in range(100)]
+    turns: list[set[int]] = [set()]
+
+    async def look() -> None:
+        loop = asyncio.get_running_loop()
+
+        def heard(number: int) -> None:
+            turns[-1].add(number)
+            pairs[number][0].recv(1)
+
+        def turn() -> None:
+            turns.append(set())
+            if len(set().union(*turns)) < len(pairs):
+                loop.call_soon(turn)
+
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.send(b"x")
+            loop.add_reader(ours, heard, number)
+        loop.call_soon(turn)
+        await until(lambda: len(set().union(*turns)) == len(pairs))
+        for ours, _ in pairs:
+            loop.remove_reader(ours)
+
+    with asyncio.Runner(loop_factory=serving.fair_loop) as runner:
+        runner.run(look())
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    assert max(map(len, turns)) == 32
 
 
 def test_a_loop_that_is_held_up_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
