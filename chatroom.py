@@ -3,7 +3,7 @@
 Owns the routes, and `ChatSocket`, which joins one member's socket to his room. The options are in
 chat/settings.py, what is said is in chat/protocol.py, how a room says it in chat/room.py, how it is kept in
 chat/eventlog. A message's way: `ChatSocket.on_message` -> `EventLog.append` -> `Room.show` ->
-`write_message` to every member.
+`write_message_to_all`.
 """
 
 import asyncio
@@ -150,8 +150,9 @@ class ChatSocket(FramesHandler, http.Answer):
 
     def _send_away(self, refusal: http.Refusal) -> None:
         """Answer with the sentence alone: a page, which nobody would see, costs as much as letting him in."""
-        self.clear()
         self.set_status(refusal.status)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
         self.set_header("Retry-After", str(refusal.retry_after_s))
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         self.finish(f"{refusal.sentence}\n")
@@ -199,6 +200,8 @@ class ChatSocket(FramesHandler, http.Answer):
     def _check_upgrade(self) -> None:
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise HTTPError(400, "This address is for WebSockets; the room's page is at /.")
+        if not self.request.headers.get("Host"):
+            raise HTTPError(400, "A request names its Host.")
         if "upgrade" not in map(str.strip, self.request.headers.get("Connection", "").lower().split(",")):
             raise HTTPError(400, "A handshake says `Connection: Upgrade`.")
         if self.request.headers.get("Sec-WebSocket-Version") != "13":

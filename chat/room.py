@@ -581,7 +581,7 @@ class Room:
             self._utter(_Utterance(b"", _NEWCOMER_FRAME))
 
     def _note_presence(self) -> None:
-        """Tell what changed, at most once a second; a join storm is one frame a second for all."""
+        """Tell what changed, at most once a second, more rarely in a crowd; a join storm is a few frames for all."""
         if self._presence_timer is None:
             loop = asyncio.get_running_loop()
             due_s = self._presence_told_s + max(_PRESENCE_S, _PRESENCE_PER_MEMBER_S * len(self._v1_members))

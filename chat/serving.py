@@ -1,4 +1,4 @@
-"""How a server lives: it looks after its members and its log, and goes down without losing anything.
+"""How a server lives: it looks after its members, its log and its loop, and goes down without losing anything.
 
 Knows the sockets of one server as a class with a registry. Invariant: a stopping server first stores and shows what it
 took, then tells everybody when to come back, and only then closes; whatever hangs, it ends in time.

@@ -1,7 +1,8 @@
 """Words that the server signs and later knows again, and the address of a person in a form that may be kept.
 
-Owns how an invitation's link and the operator's key are written. Knows no request, no storage and no clock. Invariant:
-what is signed for one purpose is good for no other, and comparing takes the same time whatever is wrong.
+Owns how an invitation's link, the operator's key and a cookie's value are written. Knows no request, no storage and no
+clock. Invariant: what is signed for one purpose is good for no other, and comparing takes the same time whatever is
+wrong.
 """
 
 import base64

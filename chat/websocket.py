@@ -149,7 +149,7 @@ class BoundedProtocol(WebSocketProtocol13):
             if (opening := handler.open(*handler.open_args, **handler.open_kwargs)) is not None:
                 await opening
             is_open = True
-        finally:  # what went wrong is logged by whoever awaits this
+        finally:  # what went wrong is logged by whoever awaits this, though not a ValueError
             if not is_open:
                 self._abort()
         await self._receive_frame_loop()
@@ -171,7 +171,7 @@ class BoundedProtocol(WebSocketProtocol13):
         self.stream = stream
         if stream.closed():
             self.member.send_now = _unheard
-        elif stream.writing():  # the answer to the handshake is yet to go
+        elif stream.writing():  # a `100 Continue` is yet to go
             self.member.send_now = self._hold_all
         else:
             self._send_directly()
@@ -218,7 +218,7 @@ class BoundedProtocol(WebSocketProtocol13):
 
     def hold(self, rest: bytes | memoryview) -> None:
         """Keep what the kernel did not take, and what comes behind it, until it does."""
-        if self.stream.closed():
+        if not rest or self.stream.closed():
             return
         if self.waiting_bytes + len(rest) > self.limit_bytes:
             self.cut_off("slow")
@@ -387,7 +387,9 @@ class BoundedProtocol(WebSocketProtocol13):
 
     def _end_writing(self) -> None:
         # Not while he sends: a proxy that hears our end lets go of him at once, before he has read why.
-        if not self.stream.closed() and not self.waiting_bytes:
+        if self.waiting_bytes:
+            asyncio.get_running_loop().call_later(_SILENCE_S, self._end_writing)
+        elif not self.stream.closed():
             with contextlib.suppress(OSError):  # he has gone: the reading finds out
                 self.stream.socket.shutdown(socket.SHUT_WR)
 

@@ -137,6 +137,8 @@ class HandshakeTest(ChatTestCase):
         for answer in (await self.refusal(self.join()), await self.get("/api/rooms/default/messages")):
             self.assertEqual(answer.code, 503)
             self.assertGreater(int(answer.headers["Retry-After"]), 0)
+            self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
+            self.assertEqual(answer.headers["Cache-Control"], "no-store")
         first.vanish()
         await until(lambda: len(self.app.socket_class.sockets) == 1)
         self.assertEqual((await self.get("/api/rooms/default/messages")).code, 200)

@@ -349,6 +349,7 @@ REFUSED = {
     "dots in the target": (handshake("GET /static/../ws HTTP/1.1"), 404),
     "no Host": (handshake(without="Host"), 400),
     "two Hosts": (handshake("GET /ws HTTP/1.1", "Host: evil.example"), 400),
+    "an empty Host": (handshake(Host=""), 400),
     "a Host that is none": (handshake(Host="a b/c\\"), 400),
     "NUL in a header": (handshake("GET /ws HTTP/1.1", "X: a\0b"), 400),
     "a folded header": (handshake("GET /ws HTTP/1.1", "X: a", "  folded"), 400),
