@@ -867,7 +867,7 @@ def test_ownership_is_handed_over_and_the_log_taken_along(house: House) -> None:
     assert "Hello" in ann.request.get(f"{house.url}{export}").text()
     ann.locator("#hand-over").click()
     link = ann.locator("#order-owners [data-part=link]").input_value()
-    bo = house.visit(house.regular(), link.removeprefix(house.url))
+    bo = house.visit(house.person(), link.removeprefix(house.url))
     bo.get_by_role("button", name="Come in").click()
     bo.get_by_label("Your name", exact=True).fill("Bo")
     press(bo, "Enter")
