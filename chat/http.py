@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -27,7 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
-from chat import identity, tokens
+from chat import identity
 from chat.assets import Assets
 from chat.eventlog import EventLog, Slice
 from chat.languages import ENGLISH, Languages
@@ -187,8 +186,8 @@ class Answer(RequestHandler):
 
     def keep_signed(self, name: str, value: bytes, days: int) -> None:
         """Have the browser keep what no script of a page may read and nobody can forge."""
-        # Written as it is: what Tornado's way by http.cookies adds is a tenth of a handshake's time.
-        signed = tokens.signed_value(self.settings["cookie_secret"], name, value, time.time())
+        # Written as it is: what http.cookies adds is a tenth of a handshake's time.
+        signed = self.create_signed_value(name, value).decode()
         secure = "; Secure" if is_https(self.request) else ""
         self.add_header(
             "Set-Cookie",

@@ -65,11 +65,11 @@ class Recent:
                 self._bytes += len(self._frames[place][1]) - len(frame)
 
     def forget_before(self, seq: int) -> None:
+        self.forget_piece()
         while self._frames and self._frames[0][0] < seq:
             self._drop()
 
     def _drop(self) -> None:
-        self.forget_piece()
         self._bytes -= len(self._frames.popleft()[1])
 
 

@@ -1,8 +1,7 @@
 """Words that the server signs and later knows again, and the address of a person in a form that may be kept.
 
-Owns how an invitation's link, the operator's key and a cookie's value are written. Knows no request, no storage and no
-clock. Invariant: what is signed for one purpose is good for no other, and comparing takes the same time whatever is
-wrong.
+Owns how an invitation's link and the operator's key are written. Knows no request, no storage and no clock.
+Invariant: what is signed for one purpose is good for no other, and comparing takes the same time whatever is wrong.
 """
 
 import base64
@@ -40,13 +39,6 @@ def is_operator_key(secret: str, key: str, now_s: float) -> bool:
     if found is None or not _is_signed(found[3], secret, "operator", found[1], found[2]):
         return False
     return 0 <= int(found[1]) - now_s <= OPERATOR_KEY_S
-
-
-def signed_value(secret: str, name: str, value: bytes, now_s: float) -> str:
-    """A cookie's value, signed as Tornado signs and reads them; its own way takes three times as long."""
-    packed, at_s = base64.b64encode(value).decode(), str(int(now_s))
-    signed = f"2|1:0|{len(at_s)}:{at_s}|{len(name)}:{name}|{len(packed)}:{packed}|"
-    return signed + hmac.digest(secret.encode(), signed.encode(), hashlib.sha256).hex()
 
 
 @lru_cache(maxsize=4096)

@@ -136,9 +136,10 @@ export class Card {
     this.#dialog.close();
   }
 
-  // The message it was opened from may have been removed meanwhile.
+  // The browser leads back by itself, but not to a message that was removed meanwhile. This comes a moment later:
+  // by then somebody may have gone on to something else.
   #return() {
-    if (this.#dialog.open) return;
+    if (this.#dialog.open || document.activeElement !== document.body) return;
     const isThere = this.#opener?.isConnected && this.#opener !== document.body;
     (isThere ? this.#opener : byId("log")).focus({ preventScroll: true });
   }

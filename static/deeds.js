@@ -57,6 +57,7 @@ export class Deeds {
   #inverse = null;
   #timer = null;
   #from = null;
+  #answer = null; // to whether one is sure
 
   /** `act(frame)` resolves to the answer; `onDone()` hears that something was done, or undone. */
   constructor({ act, onDone }) {
@@ -68,6 +69,7 @@ export class Deeds {
     this.#note.addEventListener("pointerleave", () => this.#expire());
     this.#note.addEventListener("focusin", ({ relatedTarget }) => this.#onFocus(relatedTarget));
     this.#note.addEventListener("focusout", () => this.#expire());
+    byId("sure").addEventListener("close", ({ target }) => this.#onSure(target));
     // What dialogs tell of themselves does not bubble; older browsers do not tell that one opened.
     for (const type of ["close", "toggle"]) document.addEventListener(type, () => this.#settle(), { capture: true });
   }
@@ -107,9 +109,7 @@ export class Deeds {
     setText(byId("sure-yes"), yes);
     dialog.returnValue = "";
     dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-    });
+    return new Promise((resolve) => { this.#answer = resolve; });
   }
 
   tell(sentence, inverse = null) {
@@ -137,6 +137,11 @@ export class Deeds {
   #settle() {
     const place = [...document.querySelectorAll("dialog:modal:not(#sure)")].at(-1) ?? document.querySelector(".below-log");
     if (this.#note.parentElement !== place) place.append(this.#note);
+  }
+
+  // It is told a moment later: by then it may be open again, with another question.
+  #onSure({ open, returnValue }) {
+    if (!open) this.#answer(returnValue === "yes");
   }
 
   #onFocus(from) {

@@ -717,6 +717,21 @@ def keeper(house: House, name: str = "Ann", **options: Any) -> Page:
     return page
 
 
+def at_once(page: Page, *presses: str, tells: str) -> None:
+    """Press what these selectors find before the page does anything else; then a dialog may tell of its end."""
+    page.evaluate(
+        """([presses, tells]) => new Promise((resolve) => {
+            const told = () => setTimeout(resolve);
+            document.querySelector(tells).addEventListener("close", told, { once: true });
+            for (const node of presses.map((selector) => document.querySelector(selector))) {
+                node.focus();
+                node.click();
+            }
+        })""",
+        [presses, tells],
+    )
+
+
 def test_others_have_nothing_of_it(house: House) -> None:
     """Who has no role gets neither the button nor the scripts, and a click on a name does nothing."""
     with Client(house.url, house.room, name="Bo") as bo:
@@ -808,6 +823,25 @@ def test_the_card_is_reached_by_keys(house: House) -> None:
         expect(ann.locator("#order-menu")).to_be_visible()
         press(ann, "Escape", "?")
         expect(ann.get_by_role("dialog", name="Keys")).to_contain_text("Keep order")
+
+
+def test_who_went_on_at_once_is_not_called_back(house: House) -> None:
+    """That a dialog closed is told later: by then the focus may be elsewhere, and the dialog may ask something new."""
+    ann = keeper(house)
+    with Client(house.url, house.room, name="Bo") as bo:
+        bo.say("Hello")
+        expect(texts(ann)).to_have_text(["Hello"])
+        at_once(ann, "#me", "#naming-cancel", "#me", tells="#naming")
+        expect(ann.locator("#naming")).to_be_visible()
+        ann.locator("#naming-cancel").click()
+        ann.locator("#log").focus()
+        press(ann, "ArrowUp", "p")
+        expect(ann.locator("#card-purge")).to_be_visible()
+        at_once(ann, "#card-purge", "#sure [value='']", "#card-purge", tells="#sure")
+        ann.locator("#sure-yes").click()
+        expect(texts(ann)).to_have_count(0)
+        at_once(ann, "#card-close", "#text", tells="#card")
+        expect(ann.locator("#text")).to_be_focused()
 
 
 def test_a_role_brings_the_button_and_takes_it_away(house: House) -> None:

@@ -5,7 +5,6 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tornado.web import create_signed_value, decode_signed_value
 
 from chat.tokens import (
     OPERATOR_KEY_S,
@@ -15,7 +14,6 @@ from chat.tokens import (
     invite_token,
     is_operator_key,
     operator_key,
-    signed_value,
 )
 
 SECRET, ANOTHER = "s" * 64, "t" * 64
@@ -140,12 +138,3 @@ def test_an_addresss_key_tells_nothing_of_it() -> None:
     key = address_key(SECRET, "192.0.2.77")
     assert "192" not in key and "77" not in key
     assert key != address_key(ANOTHER, "192.0.2.77")
-
-
-@given(st.binary(max_size=100))
-def test_a_cookie_is_signed_as_tornado_signs_it(value: bytes) -> None:
-    """Byte for byte; what was signed before a change of either is still read."""
-    signed = signed_value(SECRET, "chatroom", value, NOW_S)
-    assert signed.encode() == create_signed_value(SECRET, "chatroom", value, clock=lambda: NOW_S)
-    assert decode_signed_value(SECRET, "chatroom", signed, clock=lambda: NOW_S) == value
-    assert decode_signed_value(ANOTHER, "chatroom", signed, clock=lambda: NOW_S) is None
