@@ -792,6 +792,7 @@ def test_what_somebody_said_goes_from_every_page(house: House) -> None:
     with Client(house.url, house.room, name="Bo") as bo:
         for number in range(3):
             bo.say(f"spam {number}")
+        expect(texts(cy)).to_have_count(3)
         say(cy, "hello")
         expect(texts(ann)).to_have_text(["spam 0", "spam 1", "spam 2", "hello"])
         ann.locator(".byline .name", has_text="Bo").first.click()

@@ -44,11 +44,11 @@ def test_messages_of_one_author_stand_together_with_exact_times(house: House) ->
     """One byline for what follows closely, names in the person's own colour, the exact moment on hover."""
     ann, bo = house.enter("Ann"), house.enter("Bo")
     expect(ann.locator(".notice")).to_contain_text("Bo")  # later it would stand between the messages
-    for text in ("one", "two"):
-        say(bo, text)
-    say(ann, "three")
-    say(bo, "four")
-    expect(texts(ann)).to_have_text(["one", "two", "three", "four"])
+    said: list[str] = []
+    for speaker, text in ((bo, "one"), (bo, "two"), (ann, "three"), (bo, "four")):
+        say(speaker, text)
+        said.append(text)
+        expect(texts(ann)).to_have_text(said)
     continued = [
         bool(row) for row in ann.locator(".message").evaluate_all("rows => rows.map(r => r.matches('.continued'))")
     ]
