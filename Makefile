@@ -19,7 +19,7 @@ SERVER := $(VENV)/.server-installed
 LOAD := $(VENV)/.load-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: run test soak faults conformance fuzz audit check load rivals performance deps system unstarted-nginx
+.PHONY: run test soak faults conformance fuzz audit check load rivals performance deps system
 
 run: $(SERVER)
 	@$(BIN)/python chatroom.py $(ARGS)
@@ -74,21 +74,22 @@ performance: $(LOAD)
 deps:
 	apt-get update
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev strace openssl sqlite3
+	PATH="$$PATH:/usr/sbin" command -v redis-server >/dev/null || $(MAKE) unstarted-redis-server
 	PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || $(MAKE) unstarted-nginx
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium-headless-shell fonts-liberation || \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-liberation
 
-# Where there is none: the tests' nginx is not to serve, not now and not when the machine starts anew.
-unstarted-nginx: POLICY := /usr/sbin/policy-rc.d
-unstarted-nginx:
+# Where there is none: the tests' nginx and Redis are not to serve, not now and not when the machine starts anew.
+unstarted-%: POLICY := /usr/sbin/policy-rc.d
+unstarted-%:
 	if [ ! -e $(POLICY) ]; then \
 		trap 'rm $(POLICY)' EXIT; printf '\043!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); fi; \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nginx
-	! command -v systemctl >/dev/null || systemctl disable nginx
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $*
+	! command -v systemctl >/dev/null || systemctl disable $*
 
 # A C compiler and OpenSSL for the harness' programs in C, strace for power cuts, openssl for certificates, sqlite3 and nginx for what
-# docs/operations.md has operators do, and Chromium for the pages.
-NEEDED := cc strace openssl sqlite3 nginx
+# docs/operations.md has operators do, Redis for the shared log, and Chromium for the pages.
+NEEDED := cc strace openssl sqlite3 nginx redis-server
 
 system:
 	@missing=; for each in $(NEEDED) chromium-headless-shell; do \

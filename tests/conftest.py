@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.pages", "tests.modules"]  # the fixtures of the tests in a browser
+pytest_plugins = ["tests.pages", "tests.modules", "tests.engines"]  # fixtures that several modules use
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,17 +2,15 @@
 
 import asyncio
 import contextlib
-import functools
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import UNSET
 from msgspec.json import decode
 
-from chat.eventlog import Change, Draft, Further, Purging, Reacting, Refusing, changing, placing
+from chat.eventlog import Change, Draft, Further, Purging, Reacting, Refusing, changing, placing, planning, redis
 from chat.eventlog import reading as log_reading
 from chat.protocol import (
     REACTIONS,
@@ -44,7 +42,6 @@ from tests.book import (
     deleting,
     editing,
     on_a_loop,
-    opened,
     purging,
     reacting,
     seqs,
@@ -55,18 +52,6 @@ from tests.support import DEADLINE_S
 
 CAT = Person("c" * 16, "Cat")
 THUMB, HEART = REACTIONS[:2]
-
-
-@pytest.fixture
-def make_log(tmp_path: Path) -> MakeLog:
-    return functools.partial(opened, tmp_path)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    clock = Clock(1_800_000_000_000)
-    monkeypatch.setattr(placing, "time", clock)
-    yield clock
 
 
 async def bodies(book: Book, room: str = "room") -> list[bytes]:
@@ -190,9 +175,9 @@ async def test_whose_message_it_must_be_is_checked(make_log: MakeLog) -> None:
 
 
 @on_a_loop
-async def test_what_is_said_and_removed_in_one_batch_is_never_shown(make_log: MakeLog) -> None:
+async def test_what_is_said_and_removed_in_one_batch_is_never_shown(make_sqlite: MakeLog) -> None:
     """The events of the commit are as they are stored."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         asked = [
             book.ask("one"),
             book.ask("two"),
@@ -273,9 +258,9 @@ async def test_what_is_long_past_is_rewritten_but_not_told(make_log: MakeLog) ->
 
 
 @on_a_loop
-async def test_a_purge_is_one_statement(make_log: MakeLog) -> None:
+async def test_a_purge_is_one_statement(make_sqlite: MakeLog) -> None:
     """However much somebody said: the loop goes on while SQLite does it."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(3000)
         statements: list[str] = []
         book.log._writer.set_trace_callback(statements.append)
@@ -426,7 +411,8 @@ async def test_the_moderators_log_says_whose_held_message_was_refused(make_log: 
 @on_a_loop
 async def test_the_newest_records_of_a_room_are_kept(make_log: MakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each room so many; ids go on counting up."""
-    monkeypatch.setattr(changing, "MOST_RECORDS", 3)
+    for module in (changing, planning):
+        monkeypatch.setattr(module, "MOST_RECORDS", 3)
     async with make_log() as book:
         await book.act(room="other", record=Record("raid", ANN))
         for _ in range(5):
@@ -453,9 +439,9 @@ async def test_what_an_act_does_further_is_done_with_it(make_log: MakeLog) -> No
 
 
 @on_a_loop
-async def test_what_an_act_does_further_is_undone_with_it(make_log: MakeLog) -> None:
+async def test_what_an_act_does_further_is_undone_with_it(make_sqlite: MakeLog) -> None:
     """A disk that is full at the last part of it leaves nothing of the first."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(50, "x" * 1000)
         before = await bodies(book)
         await _limit(book, 0)
@@ -494,9 +480,9 @@ async def test_an_announcement_that_was_taken_down_is_in_no_event(make_log: Make
 
 
 @on_a_loop
-async def test_taking_down_asks_for_no_other_event(make_log: MakeLog) -> None:
+async def test_taking_down_asks_for_no_other_event(make_sqlite: MakeLog) -> None:
     """However many events a room has, only those with an announcement are looked at."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(10)
         statements: list[str] = []
         book.log._writer.set_trace_callback(statements.append)
@@ -622,7 +608,8 @@ async def test_held_messages_come_in_order_and_are_not_too_many(
     make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest first, each room for itself; what is too much is refused at once."""
-    monkeypatch.setattr(placing, "MOST_HELD", 5)
+    for module in (placing, redis):
+        monkeypatch.setattr(module, "MOST_HELD", 5)
     async with make_log() as book:
         outcomes = [await book.say(f"{number}", hold_for="link") for number in range(7)]
         assert outcomes == ["held"] * 5 + ["refused"] * 2
@@ -707,9 +694,9 @@ async def test_a_batch_is_applied_in_its_order(make_log: MakeLog) -> None:
 
 
 @on_a_loop
-async def test_a_change_of_a_full_disk_is_undone_as_a_whole(make_log: MakeLog) -> None:
+async def test_a_change_of_a_full_disk_is_undone_as_a_whole(make_sqlite: MakeLog) -> None:
     """`not_stored`: no entry, no record, nothing rewritten; and the log goes on where it was."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.say()
         before = await bodies(book)
         await _limit(book, 0)
@@ -764,10 +751,10 @@ def held_after(monkeypatch: pytest.MonkeyPatch, readings: int) -> Iterator[list[
 @pytest.mark.parametrize("read", READINGS.values(), ids=READINGS.keys())
 @on_a_loop
 async def test_no_reading_brings_back_what_was_removed(
-    make_log: MakeLog, monkeypatch: pytest.MonkeyPatch, read: Any
+    make_sqlite: MakeLog, monkeypatch: pytest.MonkeyPatch, read: Any
 ) -> None:
     """One that has read the text, and answers only after the commit that removes it was shown, reads again."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.say("secret")
         await book.say("kept")
         with held_after(monkeypatch, 1) as rooms:
@@ -777,15 +764,15 @@ async def test_no_reading_brings_back_what_was_removed(
         answer = str(await asked)
         assert "kept" in answer and "secret" not in answer
         assert rooms == ["room", "room"]
-        assert book.log._readings == {}
+        assert book.log._readings._under_way == {}
 
 
 @on_a_loop
 async def test_only_the_readings_of_a_rewritten_room_are_done_again(
-    make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
+    make_sqlite: MakeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another room's are answered as they were read, and so is one during whose time something was only added."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         for room in ("room", "other"):
             await book.say("secret", room=room)
         with held_after(monkeypatch, 1) as rooms:
@@ -816,9 +803,9 @@ async def test_a_room_that_changes_all_the_time_can_be_read(make_log: MakeLog) -
 
 
 @on_a_loop
-async def test_a_held_text_is_not_read_after_it_was_refused(make_log: MakeLog) -> None:
+async def test_a_held_text_is_not_read_after_it_was_refused(make_sqlite: MakeLog) -> None:
     """Neither in the list nor by its id."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.say("secret", hold_for="word")
         (id,) = await held_ids(book)
         with holding(book.log._reader_thread):
@@ -831,9 +818,9 @@ async def test_a_held_text_is_not_read_after_it_was_refused(make_log: MakeLog) -
 
 
 @on_a_loop
-async def test_a_memory_log_does_all_of_it(make_log: MakeLog) -> None:
+async def test_a_memory_log_does_all_of_it(make_sqlite: MakeLog) -> None:
     """Acts, clearing and keeping need no file."""
-    async with make_log(":memory:") as book:
+    async with make_sqlite(":memory:") as book:
         await book.fill(20)
         assert await book.act(*editing(2, "x")) == 21
         assert await book.act(Purging(ANN.id), purging(ANN)[1]) == 22

@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from chat.eventlog import Slice, clearing, placing
+from chat.eventlog import Slice, clearing
+from chat.eventlog.redis import RedisLog
 from chat.protocol import Acted, ProtocolError, Record, Removed, Rules, Trimmed, encode
 from tests.book import (
     ANN,
@@ -22,7 +24,6 @@ from tests.book import (
     editing,
     image,
     on_a_loop,
-    opened,
     purging,
     query,
     reacting,
@@ -33,20 +34,8 @@ from tests.house import until
 
 
 @pytest.fixture
-def make_log(tmp_path: Path) -> MakeLog:
-    return functools.partial(opened, tmp_path)
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "chatroom.db"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    clock = Clock(1_800_000_000_000)
-    monkeypatch.setattr(placing, "time", clock)
-    yield clock
 
 
 async def kept(book: Book, room: str = "room") -> list[int]:
@@ -137,11 +126,13 @@ async def _answers(log: Any, start: int) -> list[Any]:
 @contextlib.contextmanager
 def stopped(book: Book) -> Iterator[None]:
     """Nothing is cleared meanwhile."""
-    go_on, book.log._clearing._go_on = book.log._clearing._go_on, lambda: None
-    try:
+    if isinstance(book.log, RedisLog):
+        with patch.object(book.log, "_clear"):
+            yield
+        book.log._clear("room", 1)
+        return
+    with patch.object(book.log._clearing, "_go_on"):
         yield
-    finally:
-        book.log._clearing._go_on = go_on
 
 
 @on_a_loop
@@ -222,9 +213,9 @@ async def test_an_edit_goes_with_its_message(make_log: MakeLog, clock: Clock) ->
 
 
 @on_a_loop
-async def test_acts_and_held_messages_stay_and_reactions_go(make_log: MakeLog, path: Path) -> None:
+async def test_acts_and_held_messages_stay_and_reactions_go(make_sqlite: MakeLog, path: Path) -> None:
     """What is for moderators is not the room's talk."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(5)
         for seq in (1, 5):
             await book.act(*reacting(seq, by=BOB))
@@ -238,9 +229,9 @@ async def test_acts_and_held_messages_stay_and_reactions_go(make_log: MakeLog, p
 
 
 @on_a_loop
-async def test_keeping_what_is_not_there_does_nothing(make_log: MakeLog, path: Path) -> None:
+async def test_keeping_what_is_not_there_does_nothing(make_sqlite: MakeLog, path: Path) -> None:
     """An unused room is not made; a room that is short enough costs no commit."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(5)
         told = len(book.told)
         for room, since_ms, events in (("unused", 1, 1), ("room", 0, 0), ("room", 1, 5), ("room", 0, 2**53)):
@@ -250,9 +241,9 @@ async def test_keeping_what_is_not_there_does_nothing(make_log: MakeLog, path: P
 
 
 @on_a_loop
-async def test_a_full_disk_keeps_everything(make_log: MakeLog) -> None:
+async def test_a_full_disk_keeps_everything(make_sqlite: MakeLog) -> None:
     """`not_stored` is raised, and the room is as it was."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(50, "x" * 300)
 
         def limit(pages: int) -> None:
@@ -277,9 +268,9 @@ async def test_a_full_disk_keeps_everything(make_log: MakeLog) -> None:
 
 
 @on_a_loop
-async def test_the_file_shrinks(make_log: MakeLog, path: Path) -> None:
+async def test_the_file_shrinks(make_sqlite: MakeLog, path: Path) -> None:
     """What is let go of is given back, and the rest is whole."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(4000, "x" * 1000)
         await book.act(*editing(1, "y" * 4000))
         assert size_of(path) > 4_000_000
@@ -293,7 +284,7 @@ async def test_the_file_shrinks(make_log: MakeLog, path: Path) -> None:
 
 
 @on_a_loop
-async def test_other_commits_go_between_the_steps(make_log: MakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_commits_go_between_the_steps(make_sqlite: MakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """While 10,000 events go, people talk on: no step is longer than 500 rows."""
     steps = []
     free = clearing._free
@@ -305,7 +296,7 @@ async def test_other_commits_go_between_the_steps(make_log: MakeLog, monkeypatch
         return is_done
 
     monkeypatch.setattr(clearing, "_free", counted)
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(10_000)
         await book.log.keep("room", 0, 10)
         said_at = []
@@ -318,15 +309,15 @@ async def test_other_commits_go_between_the_steps(make_log: MakeLog, monkeypatch
 
 
 @on_a_loop
-async def test_what_was_left_by_a_kill_goes_with_the_next_start(make_log: MakeLog, path: Path) -> None:
+async def test_what_was_left_by_a_kill_goes_with_the_next_start(make_sqlite: MakeLog, path: Path) -> None:
     """The rows below a room's first seq, once anything is asked of the log."""
-    async with make_log() as book:
+    async with make_sqlite() as book:
         await book.fill(3000)
         with stopped(book):
             await book.log.keep("room", 0, 10)
             copy = image(path, "killed.db")
         assert query(copy, "SELECT count(*) FROM events")[0][0] == 3001
-    async with make_log(copy.name) as book:
+    async with make_sqlite(copy.name) as book:
         assert (await kept(book))[0] == 2991
         await book.say()
         await until(lambda: query(copy, "SELECT count(*) FROM events") == [(12,)])

@@ -6,6 +6,7 @@ The model is a list of events in memory; it knows no batch, no table and no file
 import asyncio
 import contextlib
 import copy
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from chat.eventlog import Reacting, Refusing, placing
+from chat.eventlog import Reacting, Refusing, placing, redis
 from chat.protocol import (
     REACTIONS,
     Acted,
@@ -32,7 +33,8 @@ from chat.protocol import (
     Trimmed,
     encode,
 )
-from tests.book import Book, Clock, deleting, editing, opened, purging, seqs
+from tests.book import Book, Clock, MakeLog, deleting, editing, opened, purging, seqs
+from tests.engines import redis_in
 
 PEOPLE = [Person(letter * 16, f"{letter}-name") for letter in "abcdefghijkl"]
 ROOMS = ("one", "two")
@@ -214,12 +216,17 @@ class Model:
 class Play:
     """A log and its model, told the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_log: MakeLog, *, counts_held_by_room: bool) -> None:
+        self.make_log, self.counts_held_by_room = make_log, counts_held_by_room
         self.clock = Clock(START_MS)
         self.models = {room: Model(self.clock) for room in ROOMS}
         self.mirror: dict[str, dict[int, bytes]] = {room: {} for room in ROOMS}  # as a room would have it
         self.asked: list[tuple[asyncio.Future[Any], Any]] = []
-        self.held = 0
+        self.held_ids = dict.fromkeys(ROOMS, 0)
+
+    def held(self, room: str) -> int:
+        """The id of what was held last: they count up in each room, or in all together."""
+        return self.held_ids[room] if self.counts_held_by_room else sum(self.held_ids.values())
 
     def begin(self, book: Book) -> None:
         self.book = book
@@ -241,18 +248,18 @@ class Play:
             reply_to = seq if d % 5 == 0 else None
             hold_for = "a word" if d % 7 == 0 else ""
             client_id, text = f"c{d % 40}", f"text {c} {d}"
-            expected = model.say(by, text, client_id, reply_to, hold_for, self.held + 1)
-            if hold_for and self.held + 1 in model.held:
-                self.held += 1
+            expected = model.say(by, text, client_id, reply_to, hold_for, self.held(room) + 1)
+            if hold_for and self.held(room) + 1 in model.held:
+                self.held_ids[room] += 1
             asked = book.ask(text, room=room, by=by, client_id=client_id, reply_to=reply_to, hold_for=hold_for)
         elif what == "show":
-            id = max(1, self.held - c % 4)
+            id = max(1, self.held(room) - c % 4)
             held, client_id = model.held.get(id) or (HeldMessage(id, 0, by, "", ""), "none")
             reply_to = None if held.reply_to is UNSET else held.reply_to
             expected = model.show(id)
             asked = book.ask(held.text, room=room, by=held.by, client_id=client_id, reply_to=reply_to, held=id)
         elif what == "refuse":
-            id = max(1, self.held - c % 4)
+            id = max(1, self.held(room) - c % 4)
             expected, asked = model.refuse(id), book.do(Refusing(id), room=room)
         elif what == "edit":
             since_ms = self.clock.now_ms - 5 if d % 4 == 0 else 0
@@ -329,6 +336,7 @@ class Play:
 
 
 WHAT = ("say",) * 8 + ("react",) * 3 + ("edit",) * 3 + ("delete", "delete", "purge", "show", "refuse", "act")
+Step = tuple[str, int, int, int, int]
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(WHAT), *[st.integers(0, 1000)] * 4),
@@ -340,17 +348,23 @@ STEPS = st.lists(
 
 @settings(deadline=None, database=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(STEPS)
-def test_the_log_is_what_the_model_says(steps: list[tuple[str, int, int, int, int]]) -> None:
+def test_the_log_on_sqlite_is_what_the_model_says(steps: list[Step]) -> None:
     """Every answer, every row, every page, and what a room was told, after each batch and each restart."""
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_play(steps, Path(folder)))
+        asyncio.run(_play(steps, Play(functools.partial(opened, Path(folder)), counts_held_by_room=False)))
 
 
-async def _play(steps: list[tuple[str, int, int, int, int]], folder: Path) -> None:
-    play = Play()
-    with patch.object(placing, "time", play.clock):
+@settings(deadline=None, database=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@given(STEPS)
+def test_the_log_on_redis_is_what_the_model_says(steps: list[Step]) -> None:
+    with tempfile.TemporaryDirectory() as folder, redis_in(Path(folder)) as make_redis:
+        asyncio.run(_play(steps, Play(make_redis, counts_held_by_room=True)))
+
+
+async def _play(steps: list[Step], play: Play) -> None:
+    with patch.object(placing, "time", play.clock), patch.object(redis, "time", play.clock):
         async with contextlib.AsyncExitStack() as log:
-            play.begin(await log.enter_async_context(opened(folder)))
+            play.begin(await log.enter_async_context(play.make_log()))
             for what, a, b, c, d in steps:
                 if what not in ("check", "restart", "keep", "later"):
                     play.do(what, a, b, c, d)
@@ -367,5 +381,5 @@ async def _play(steps: list[tuple[str, int, int, int, int]], folder: Path) -> No
                     await log.aclose()
                     for model in play.models.values():
                         model.restart()
-                    play.begin(await log.enter_async_context(opened(folder)))
+                    play.begin(await log.enter_async_context(play.make_log()))
             await play.check()

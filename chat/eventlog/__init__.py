@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from prometheus_client import Counter, Histogram
+
 from chat.protocol import (
     MAX_PAGE_BYTES,
     Acted,
@@ -25,6 +27,23 @@ from chat.protocol import (
     RoleGiven,
     RulesChanged,
 )
+
+REMEMBERED_MS = 24 * 3600 * 1000  # that a `client_id` is known
+MOST_HELD = 1000  # messages of a room that wait for review
+HELD_SHOWN = 200  # of them at a time
+MOST_RECORDS = 10_000  # of a room's moderators' log
+RETOLD = 2048  # events before the head: what was rewritten further back is not told
+RETOLD_REACTIONS = 200  # messages whose reactions a purge tells
+REACTED_BYTES = 32 * 1024  # of one event that tells reactions
+BATCH_DRAFTS = 4096  # so that one commit stays short
+
+commit_seconds = Histogram(
+    "chatroom_commit_seconds",
+    "Time of one commit",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
+)
+stored_events = Counter("chatroom_events", "Events stored")
+commits = Counter("chatroom_commits", "Commits", ["outcome"])
 
 Done = Callable[[int | ProtocolError], None]
 Entries = Mapping[str, bytes | None]  # of a room's order, by key; None takes one away
@@ -234,6 +253,45 @@ class EventLog(Protocol):
 
     async def close(self) -> None:
         """Commit what was asked and let go of the engine."""
+
+
+# What an act or a message is refused with
+
+
+def not_stored() -> ProtocolError:
+    return ProtocolError("not_stored", "The message could not be stored and was not shown; try again in a moment.")
+
+
+def no_message() -> ProtocolError:
+    return ProtocolError("not_found", "There is no such message in this room.")
+
+
+def no_held() -> ProtocolError:
+    return ProtocolError("not_found", "There is no such message waiting for review.")
+
+
+def nothing_answered() -> ProtocolError:
+    return ProtocolError("not_found", "The message you reply to is not in this room.")
+
+
+def somebody_elses() -> ProtocolError:
+    return ProtocolError("forbidden", "Somebody else said this.")
+
+
+def too_late() -> ProtocolError:
+    return ProtocolError("too_late", "This message was said too long ago to be edited.")
+
+
+def waiting() -> ProtocolError:
+    return ProtocolError("held", "Your message waits for a moderator, who decides whether it is shown.")
+
+
+def refused() -> ProtocolError:
+    return ProtocolError("refused", "A moderator did not let this message through.")
+
+
+def too_many_held() -> ProtocolError:
+    return ProtocolError("refused", "Too many messages wait for a moderator already; yours was not kept.")
 
 
 def is_ours(epochs: dict[str, int], opening: Opening, current: str, head: int, epoch: str, after: int) -> bool:

@@ -13,7 +13,21 @@ from typing import cast
 from msgspec import UNSET
 from msgspec.json import Decoder
 
-from chat.eventlog import Change, Editing, Purging, Reacting, Refusing, Removing
+from chat.eventlog import (
+    MOST_RECORDS,
+    REACTED_BYTES,
+    RETOLD_REACTIONS,
+    Change,
+    Editing,
+    Purging,
+    Reacting,
+    Refusing,
+    Removing,
+    no_held,
+    no_message,
+    somebody_elses,
+    too_late,
+)
 from chat.eventlog.placing import Placing, Tail
 from chat.eventlog.reading import ANNOUNCING, SPOKEN
 from chat.protocol import (
@@ -23,7 +37,6 @@ from chat.protocol import (
     Message,
     MessageReactions,
     Person,
-    ProtocolError,
     Reacted,
     Reaction,
     Record,
@@ -32,10 +45,6 @@ from chat.protocol import (
     decode_message,
     encode,
 )
-
-MOST_RECORDS = 10_000  # of a room's moderators' log
-_RETOLD_REACTIONS = 200  # messages whose reactions a purge tells
-_REACTED_BYTES = 32 * 1024  # of one event that tells reactions
 
 # `Removed`, as `encode` would write it: SQLite removes all of somebody in one statement, while the loop goes on.
 _REMOVED = """CAST('{"type":"removed","seq":' || seq || ',"at":' || at || '}' AS BLOB)"""
@@ -99,7 +108,7 @@ def _edit(placing: Placing, tail: Tail, asked: Change) -> int:
     work = cast(Editing, asked.work)
     message = _message(placing, tail, work.message, work.person)
     if message.at < work.since_ms:
-        raise ProtocolError("too_late", "This message was said too long ago to be edited.")
+        raise too_late()
     seq = _store_act(placing, tail, asked)
     _remove_edit(placing, tail, message)
     message.text, message.edited, message.edit = work.text, placing.now(tail), seq or UNSET
@@ -139,9 +148,9 @@ def _message(placing: Placing, tail: Tail, seq: int, person: str | None) -> Mess
     """A message as it is stored; raises ProtocolError if there is none, or somebody else said it."""
     message = _found(placing, tail, seq)
     if message is None:
-        raise _not_found()
+        raise no_message()
     if person not in (None, message.by.id):
-        raise ProtocolError("forbidden", "Somebody else said this.")
+        raise somebody_elses()
     return message
 
 
@@ -153,10 +162,6 @@ def _found(placing: Placing, tail: Tail, seq: int) -> Message | None:
     return None if row is None else decode_message(row[0])
 
 
-def _not_found() -> ProtocolError:
-    return ProtocolError("not_found", "There is no such message in this room.")
-
-
 # Somebody altogether
 
 
@@ -165,7 +170,7 @@ def _purge(placing: Placing, tail: Tail, asked: Change) -> int:
     seq = _store_act(placing, tail, asked)
     remove_all(placing, tail, person)
     changes = take_back_reactions(placing, tail, person)
-    _tell_reactions(placing, tail, changes[:_RETOLD_REACTIONS])
+    _tell_reactions(placing, tail, changes[:RETOLD_REACTIONS])
     _drop_held(placing, tail, person)
     return seq
 
@@ -212,8 +217,8 @@ def _react(placing: Placing, tail: Tail, asked: Change) -> int:
     named = dict.fromkeys(each.message for each in work)
     messages = {seq: message for seq in named if (message := _found(placing, tail, seq))}
     if work and not messages:
-        raise _not_found()
-    asked.refused.update((seq, _not_found()) for seq in named if seq not in messages)
+        raise no_message()
+    asked.refused.update((seq, no_message()) for seq in named if seq not in messages)
     for reacting in work:
         if reacting.message in messages:
             _turn(placing, tail, reacting)
@@ -230,7 +235,7 @@ def _tell_reactions(placing: Placing, tail: Tail, changes: list[MessageReactions
     seq = told_bytes = 0
     for change in changes:
         change_bytes = len(encode(change))
-        if told and told_bytes + change_bytes > _REACTED_BYTES:
+        if told and told_bytes + change_bytes > REACTED_BYTES:
             seq, told, told_bytes = placing.add_event(tail, Reacted(0, 0, told), ""), [], 0
         told.append(change)
         told_bytes += change_bytes
@@ -279,7 +284,7 @@ def _refuse(placing: Placing, tail: Tail, asked: Change) -> int:
     waits = "SELECT person, client_id, name FROM held WHERE room = ? AND id = ? AND refused = 0"
     row = placing.db.execute(waits, (tail.room, held)).fetchone()
     if row is None:
-        raise ProtocolError("not_found", "There is no such message waiting for review.")
+        raise no_held()
     _note_whose(asked, Person(row[0], row[2]))
     forget = "UPDATE held SET refused = 1, text = '', reply_to = NULL, at = ? WHERE id = ?"
     placing.db.execute(forget, (placing.batch.now, held))

@@ -12,14 +12,22 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from chat.eventlog import ActEvent, Draft, Entries
+from chat.eventlog import (
+    MOST_HELD,
+    REMEMBERED_MS,
+    RETOLD,
+    ActEvent,
+    Draft,
+    Entries,
+    no_held,
+    nothing_answered,
+    refused,
+    too_many_held,
+    waiting,
+)
 from chat.eventlog.reading import Extent, extent, first_seq_since, is_message, waiting_count
 from chat.protocol import Event, Message, ProtocolError, Removed, RulesChanged, Trimmed, encode
 
-REMEMBERED_MS = 24 * 3600 * 1000
-MOST_HELD = 1000  # messages of a room that wait for review
-
-_RETOLD = 2048  # events before the head: what was rewritten further back is not told
 _TAILS = 10_000  # rooms whose end is kept at hand
 
 
@@ -105,7 +113,7 @@ class Placing:
         if draft.refusal is not None:
             raise draft.refusal
         if draft.reply_to is not None and not self._is_message_here(tail, draft.reply_to):
-            raise ProtocolError("not_found", "The message you reply to is not in this room.")
+            raise nothing_answered()
         if draft.hold_for:
             raise self._hold(tail, draft)
         if draft.held:
@@ -133,14 +141,14 @@ class Placing:
         if draft.held:
             waits = "SELECT 1 FROM held WHERE room = ? AND id = ? AND refused = 0"
             if self.db.execute(waits, (tail.room, draft.held)).fetchone() is None:
-                raise ProtocolError("not_found", "There is no such message waiting for review.")
+                raise no_held()
         elif draft.client_id and (was_refused := tail.held.get((draft.by.id, draft.client_id))) is not None:
             raise refused() if was_refused else waiting()
 
     def _hold(self, tail: Tail, draft: Draft) -> ProtocolError:
         self._forget_refused(tail)
         if waiting_count(self.db, tail.room) >= MOST_HELD:
-            return ProtocolError("refused", "Too many messages wait for a moderator already; yours was not kept.")
+            return too_many_held()
         self.db.execute(
             "INSERT INTO held (room, at, person, name, text, client_id, reply_to, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -226,12 +234,12 @@ class Placing:
         placed = self.batch.shown.get(tail.name)
         if placed and event.seq >= placed[0].seq:
             placed[event.seq - placed[0].seq] = event
-        elif event.seq > tail.seq - _RETOLD:
+        elif event.seq > tail.seq - RETOLD:
             self.batch.changed.setdefault(tail.name, {})[event.seq] = event.body
 
     def retold_from(self, tail: Tail) -> int:
         """The oldest seq whose rewriting is told."""
-        return tail.seq - _RETOLD + 1
+        return tail.seq - RETOLD + 1
 
     # Rooms
 
@@ -261,11 +269,3 @@ class Placing:
 def _kind(event: Message | ActEvent | Trimmed | Removed) -> str:
     """What the event is called on the wire."""
     return str(event.__struct_config__.tag)
-
-
-def waiting() -> ProtocolError:
-    return ProtocolError("held", "Your message waits for a moderator, who decides whether it is shown.")
-
-
-def refused() -> ProtocolError:
-    return ProtocolError("refused", "A moderator did not let this message through.")

@@ -12,12 +12,10 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from chat.eventlog import EpochStart, Opening, Slice
-from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, Person, ProtocolError
+from chat.eventlog import HELD_SHOWN, EpochStart, Opening, Slice, no_held, no_message
+from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, Person
 
 Result = TypeVar("Result")
-
-_HELD_SHOWN = 200
 
 # What the partial indexes have: a query that says it word for word may use them.
 SPOKEN = "type IN ('message', 'edit')"
@@ -91,7 +89,7 @@ def after(db: sqlite3.Connection, name: str, seq: int, limit: int, max_bytes: in
 def around(db: sqlite3.Connection, name: str, seq: int, limit: int) -> Slice:
     here = extent(db, name)
     if not is_message(db, here.room, here.first, seq):
-        raise ProtocolError("not_found", "There is no such message in this room.")
+        raise no_message()
     earlier = before(db, name, seq, (limit - 1) // 2, MAX_PAGE_BYTES // 2).events if limit > 2 else []
     later = after(db, name, seq - 1, limit - len(earlier), MAX_PAGE_BYTES // 2).events
     return _slice(here, earlier + later, seq, seq)
@@ -209,7 +207,7 @@ def acts(
 def held(db: sqlite3.Connection, name: str) -> list[HeldMessage]:
     rows = db.execute(
         "SELECT id, at, person, name, text, why, reply_to FROM held WHERE room = ? AND refused = 0 ORDER BY id LIMIT ?",
-        (extent(db, name).room, _HELD_SHOWN),
+        (extent(db, name).room, HELD_SHOWN),
     )
     shown: list[HeldMessage] = []
     left_bytes = MAX_PAGE_BYTES
@@ -238,7 +236,7 @@ def held_message(db: sqlite3.Connection, name: str, id: int) -> tuple[HeldMessag
         (extent(db, name).room, id),
     ).fetchone()
     if row is None:
-        raise ProtocolError("not_found", "There is no such message waiting for review.")
+        raise no_held()
     return _held_message(*row[1:]), row[0]
 
 

@@ -9,18 +9,27 @@ transaction; a reading that began before a commit rewrote its room is not answer
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-from prometheus_client import Counter, Histogram
-
-from chat.eventlog import Change, Draft, Opening, Slice, reading
+from chat.eventlog import (
+    BATCH_DRAFTS,
+    Change,
+    Draft,
+    Opening,
+    Slice,
+    commit_seconds,
+    commits,
+    not_stored,
+    reading,
+    stored_events,
+)
 from chat.eventlog.changing import change
 from chat.eventlog.clearing import Clearing, Keeping, trim
 from chat.eventlog.opening import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, let_go, take, transaction
 from chat.eventlog.placing import Batch, Placing
+from chat.eventlog.readings import Readings
 from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, ProtocolError
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "SqliteLog"]
@@ -30,19 +39,10 @@ Result = TypeVar("Result")
 Outcome = int | ProtocolError
 Asked = Draft | Change | Keeping
 
-_BATCH_DRAFTS = 4096  # so that one commit stays short
 _PROBE_BYTES = 64 * 1024  # about what a batch of messages takes
 _PROBE_LASTS_S = 1.0  # what was stored so recently proves that storing works
 _RETRY_S = 1.0  # between two attempts while it does not
 _READ_AGAIN = 3  # times, before a reading is done where no commit can come between
-
-_commit_seconds = Histogram(
-    "chatroom_commit_seconds",
-    "Time of one commit",
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
-)
-_stored = Counter("chatroom_events", "Events stored")
-_commits = Counter("chatroom_commits", "Commits", ["outcome"])
 
 
 class Stored(NamedTuple):
@@ -68,7 +68,7 @@ class SqliteLog:
         self._retry: asyncio.TimerHandle | None = None
         self._stored_s = -_PROBE_LASTS_S
         self._probing: asyncio.Future[None] | None = None
-        self._readings: dict[str, set[_Reading]] = {}
+        self._readings = Readings()
         self._taken = take(path)
         self._writer, self._reader = self._taken.writer, self._taken.reader
         self.epoch, self.epochs = self._taken.epoch, self._taken.epochs
@@ -89,7 +89,7 @@ class SqliteLog:
             asyncio.get_running_loop().call_soon(self._commit_next)
 
     def _commit_next(self) -> None:
-        asked, self._asked = self._asked[:_BATCH_DRAFTS], self._asked[_BATCH_DRAFTS:]
+        asked, self._asked = self._asked[:BATCH_DRAFTS], self._asked[BATCH_DRAFTS:]
         self._write(self._store, asked, lambda result: self._committed(asked, result))
 
     def _committed(self, asked: list[Asked], result: "Future[Stored]") -> None:
@@ -98,9 +98,9 @@ class SqliteLog:
         if error is None:
             outcomes, batch = result.result()
         else:
-            outcomes, batch = [_not_stored()] * len(asked), Batch(0)
+            outcomes, batch = [not_stored()] * len(asked), Batch(0)
         for room in batch.rewritten:
-            self._outdate(room)
+            self._readings.outdate(room)
         try:
             for each, outcome in zip(asked, outcomes, strict=True):
                 each.done(outcome)
@@ -122,13 +122,13 @@ class SqliteLog:
         placing = self._placing
         placing.begin()
         try:
-            with _commit_seconds.time(), transaction(self._writer):
+            with commit_seconds.time(), transaction(self._writer):
                 outcomes = [self._outcome(each) for each in asked]
                 placing.flush()
         except BaseException:
             placing.forget({each.room for each in asked})
             raise
-        _stored.inc(sum(len(events) for events in placing.batch.shown.values()))
+        stored_events.inc(sum(len(events) for events in placing.batch.shown.values()))
         return Stored(outcomes, placing.batch)
 
     def _outcome(self, asked: Asked) -> Outcome:
@@ -153,7 +153,7 @@ class SqliteLog:
 
     def _note_storing(self, error: BaseException | None) -> None:
         """Tell the rooms when storing begins or ceases to fail; while it fails, try again by itself."""
-        _commits.labels("failed" if error else "stored").inc()
+        commits.labels("failed" if error else "stored").inc()
         if self._closing:
             return
         storing = error is None
@@ -246,37 +246,14 @@ class SqliteLog:
 
     async def _read_room(self, read: Callable[..., Result], room: str, *arguments: object) -> Result:
         """Read what may be rewritten meanwhile: what was removed is answered to nobody from its commit on."""
-        tries = 0
-        while True:
-            with self._reading(room) as this:
-                try:
-                    if tries < _READ_AGAIN:
-                        found = await self._read(read, room, *arguments)
-                    else:  # a room that changes all the time
-                        found = await self._ask(
-                            self._writer_thread, reading.at_once, self._writer, read, room, *arguments
-                        )
-                except ProtocolError:
-                    if not this.is_outdated:
-                        raise
-                if not this.is_outdated:
-                    return found
-            tries += 1
 
-    @contextmanager
-    def _reading(self, room: str) -> "Iterator[_Reading]":
-        this = _Reading()
-        self._readings.setdefault(room, set()).add(this)
-        try:
-            yield this
-        finally:
-            self._readings[room].discard(this)
-            if not self._readings[room]:
-                del self._readings[room]
+        async def attempt(tries: int) -> Result:
+            if tries < _READ_AGAIN:
+                return await self._read(read, room, *arguments)
+            # A room that changes all the time.
+            return await self._ask(self._writer_thread, reading.at_once, self._writer, read, room, *arguments)
 
-    def _outdate(self, room: str) -> None:
-        for each in self._readings.get(room, ()):
-            each.is_outdated = True
+        return await self._readings.fresh(room, attempt)
 
     # Threads
 
@@ -315,13 +292,3 @@ class SqliteLog:
     @staticmethod
     async def _ask(thread: ThreadPoolExecutor, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
-
-
-class _Reading:
-    """A reading that is under way; outdated once its room was rewritten."""
-
-    is_outdated = False
-
-
-def _not_stored() -> ProtocolError:
-    return ProtocolError("not_stored", "The message could not be stored and was not shown; try again in a moment.")

@@ -1,0 +1,664 @@
+"""The event log on Redis: what several servers share, each hearing of the others' events by subscription.
+
+One script stores a batch of a room: it gives the seqs, remembers the `client_id`s and publishes, all in one step
+(lua/commit.lua). A batch has a token, so that it may be sent again after its answer was lost. What is told comes from
+the subscription alone, this server's own events, too. Runs on the loop. Invariants: a room is subscribed to before it
+is read; its events are told in the order of their seqs, and a hole is read from the log; what a batch stored is told
+after those who asked were answered; after a line was lost a hole is assumed; an epoch belongs to one run of Redis.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET
+from prometheus_client import Counter
+from redis.exceptions import RedisError
+
+from chat.eventlog import (
+    BATCH_DRAFTS,
+    HELD_SHOWN,
+    MOST_HELD,
+    RETOLD,
+    Change,
+    Draft,
+    EpochStart,
+    Opening,
+    Slice,
+    commit_seconds,
+    commits,
+    is_ours,
+    keys,
+    no_held,
+    no_message,
+    not_stored,
+    nothing_answered,
+    refused,
+    stored_events,
+    too_many_held,
+    waiting,
+)
+from chat.eventlog.line import ANSWER_S, Line, LineLost, Subscription
+from chat.eventlog.meeting import Meeting
+from chat.eventlog.planning import AT, FIRST, SEQ, HeldRow, Plan, entered, plan, template
+from chat.eventlog.readings import Readings
+from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, Message, Person, ProtocolError, Rules, Trimmed
+
+log = logging.getLogger("chatroom")
+
+Result = TypeVar("Result")
+Outcome = int | ProtocolError
+
+WAIT_S = 5.0  # that something asked waits for a Redis that is away, before it is `not_stored`
+LINGER_S = 30.0  # that a room is listened to when nobody is in it: who comes back soon finds it at hand
+_PROBE_LASTS_S = 1.0
+_PROBE_BYTES = 64 * 1024
+_RETRY_S = 0.5
+_CLEARED = 1000  # events in one step
+_TRIES = 100  # of an act whose room changes whenever it is planned
+_ALL_BYTES = 1 << 40
+
+_missed = Counter("chatroom_missed_events", "Events read from the log because the subscription had missed them")
+
+_unpack = msgspec.msgpack.Decoder().decode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class _Told(msgspec.Struct):
+    """What commit.lua publishes; see there."""
+
+    by: str
+    seq: int
+    at: int
+    rewritings: int
+    events: list[msgspec.Raw]
+    changed: dict[str, msgspec.Raw]
+    entries: dict[str, msgspec.Raw]
+
+    def after(self, seq: int) -> list[Event]:
+        numbered = enumerate(self.events, self.seq)
+        return [Event(number, self.at, bytes(body)) for number, body in numbered if number > seq]
+
+
+class _Stamp(msgspec.Struct):
+    at: int
+
+
+_decode_told = msgspec.json.Decoder(_Told).decode
+_decode_stamp = msgspec.json.Decoder(_Stamp).decode
+_decode_held = msgspec.json.Decoder(HeldRow).decode
+_decode_rules = msgspec.json.Decoder(Rules).decode
+
+
+class _Keeping(NamedTuple):
+    """A room that is to let go of what is too old."""
+
+    since_ms: int
+    events: int
+    done: Callable[[Outcome], None]
+
+
+class _Clearing(NamedTuple):
+    """What a room has let go of is taken away, a step at a time."""
+
+    done: Callable[[Outcome], None]
+
+
+Asked = Draft | Change | _Keeping | _Clearing
+
+
+class _Room:
+    """A room that this server writes to and listens to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.keys = keys.keys_of(name)
+        self.asked: list[Asked] = []
+        self.writing: asyncio.Task[None] | None = None
+        self.batch = ""  # the token of what is being stored: what it tells waits until it is answered
+        self.unheard: set[str] = set()  # tokens of what was stored and told, but not heard yet
+        self.queue: deque[_Told] = deque()  # what was heard and is not shown yet
+        self.seq = 0  # up to which all was shown
+        self.rewritings = 0  # how many there were then
+        self.epoch = ""  # in which it was shown
+        self.is_known = False  # whether it was looked at since it is listened to
+        self.caught_up = asyncio.Event()  # nothing was missed, as far as is known
+        self.catching_up: asyncio.Task[None] | None = None
+        self.linger: asyncio.TimerHandle | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.asked or self.writing or self.unheard or self.queue)
+
+
+class RedisLog:
+    """The promise of `EventLog`, kept by one Redis, for as many servers as use it."""
+
+    def __init__(self, url: str) -> None:
+        """Look at the Redis there; raises LogRefused."""
+        self.storing = True
+        self.on_events: Callable[[str, list[Event], dict[int, bytes]], None] = lambda room, events, changed: None
+        self.on_storing: Callable[[bool], None] = lambda storing: None
+        self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
+        self.on_lost: Callable[[str], None] = lambda room: None
+        self._meeting = Meeting(url)
+        self._me = secrets.token_urlsafe(9)
+        self._batches = 0
+        self._rooms: dict[str, _Room] = {}
+        self._by_channel: dict[str, _Room] = {}
+        self._readings = Readings()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stored_s = -_PROBE_LASTS_S
+        self._retry: asyncio.TimerHandle | None = None
+        self._line = Line(url, self._meeting.greet, self._note_line)
+        self._subscription = Subscription(
+            url, always=f"{keys.PREFIX}servers", on_subscribed=self._subscribed, on_told=self._hear
+        )
+
+    @property
+    def epoch(self) -> str:
+        return self._meeting.epoch
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        return self._meeting.epochs
+
+    # Appending
+
+    def append(self, asked: Draft | Change) -> None:
+        self._ask(asked.room, asked)
+
+    def _ask(self, name: str, asked: Asked) -> None:
+        room = self._follow(name)
+        room.asked.append(asked)
+        self._idle.clear()
+        if room.writing is None:
+            room.writing = asyncio.ensure_future(self._write(room))
+
+    async def _write(self, room: _Room) -> None:
+        """Store what is asked of a room, one batch after the other: what comes meanwhile shares the next."""
+        try:
+            while room.asked:
+                drafts = list(takewhile(lambda each: isinstance(each, Draft), room.asked[:BATCH_DRAFTS]))
+                batch: list[Asked] = [*drafts] or room.asked[:1]
+                del room.asked[: len(batch)]
+                await self._store(room, batch)
+        finally:
+            room.writing = None
+            self._note_idle()
+
+    async def _store(self, room: _Room, batch: list[Asked]) -> None:
+        """Have a batch stored and answer those who asked; what it tells is shown after that."""
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await room.caught_up.wait()
+                self._batches += 1
+                room.batch = f"{self._me}:{self._batches}"
+                with commit_seconds.time():
+                    outcomes = await self._outcomes(room, batch)
+        except ProtocolError as refusal:
+            outcomes = [refusal.with_traceback(None)]
+        except (RedisError, TimeoutError) as failed:
+            error, outcomes = failed, [not_stored()] * len(batch)
+        commits.labels("failed" if error else "stored").inc()
+        try:
+            for each, outcome in zip(batch, outcomes, strict=True):
+                each.done(outcome)
+        finally:  # a fault of one listener must not be the end of all commits
+            room.batch = ""
+            self._note_storing(error)
+            self._show(room)
+
+    async def _outcomes(self, room: _Room, batch: list[Asked]) -> list[Outcome]:
+        match batch[0]:
+            case Draft():
+                drafts = [each for each in batch if isinstance(each, Draft)]
+                answers = await self._commit(room, [], [_deed(draft) for draft in drafts])
+                return [_outcome(draft, answer) for draft, answer in zip(drafts, answers, strict=True)]
+            case Change() as change:
+                return [await self._change(room, change)]
+            case _Keeping(since_ms, events):
+                return list(await self._commit(room, [], [("trim", since_ms, events, _TRIMMED)]))
+            case _Clearing():
+                return list(await self._commit(room, [], [("clear", _CLEARED)]))
+
+    async def _change(self, room: _Room, asked: Change) -> int:
+        """Plan an act and store it, as often as it takes until nothing has come in between."""
+        for _ in range(_TRIES):
+            planned = Plan(room.keys, lambda commands: self._ask_now(room.keys, "look", commands))
+            await plan(planned, asked)
+            if not planned.deeds:
+                return 0
+            answers = await self._commit(room, planned.seen, planned.deeds)
+            if answers is not None:
+                seqs = [answer for deed, answer in zip(planned.deeds, answers, strict=True) if deed[0] == "event"]
+                return int(seqs[-1 if isinstance(asked.work, list) else 0]) if seqs else 0
+        raise not_stored()
+
+    async def _commit(self, room: _Room, seen: list[Any], deeds: list[Any]) -> Any:
+        """The answer to each deed; None if what was seen is no longer so."""
+        now_ms = _now_ms()
+        of_batch = room.keys.of_batch(room.batch, now_ms)
+        packed = (_pack(seen), _pack(deeds))
+        while True:
+            epoch = str(self.epochs[self.epoch])
+            asked = (len(of_batch), *of_batch, room.batch, epoch, now_ms, room.seq, *packed, MOST_HELD)
+            try:
+                answer = await self._line.call("EVALSHA", self._meeting.scripts["commit"], *asked)
+                break
+            except LineLost:  # whether it was done or not: the same batch is not done twice
+                await self._line.up()
+        if answer == b"changed":
+            return None
+        is_told, answers, count = _unpack(answer)
+        stored_events.inc(count)
+        if is_told and all(told.by != room.batch for told in room.queue):
+            room.unheard.add(room.batch)
+        return answers
+
+    # Letting go
+
+    async def keep(self, room: str, since_ms: int, events: int) -> None:
+        if not await self._read(room, "has_too_many", since_ms, events):
+            return
+        kept: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._ask(room, _Keeping(since_ms, events, lambda outcome: None if kept.done() else kept.set_result(outcome)))
+        outcome = await kept
+        if isinstance(outcome, ProtocolError):
+            raise outcome
+        self._clear(room, 1)
+
+    def _clear(self, room: str, left: Outcome) -> None:
+        if isinstance(left, int) and left > 0:
+            self._ask(room, _Clearing(lambda outcome: self._clear(room, outcome)))
+
+    # Whether it can store
+
+    def _note_storing(self, error: Exception | None) -> None:
+        """Tell the rooms when storing begins or ceases to fail; while it fails, try again by itself."""
+        storing = error is None
+        if storing:
+            self._stored_s = asyncio.get_running_loop().time()
+        if storing != self.storing:
+            self.storing = storing
+            if error is not None:
+                log.error("Redis cannot store: %s", " ".join(str(error).split()) or type(error).__name__)
+            self.on_storing(storing)
+        if not storing and self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(_PROBE_LASTS_S, self._probe_again)
+
+    def _note_line(self, error: Exception | None) -> None:
+        self._note_storing(error)
+        if error is None:
+            for room in self._rooms.values():
+                if room.is_known:
+                    self._fall_behind(room)
+
+    def _probe_again(self) -> None:
+        self._retry = None
+        probing = asyncio.ensure_future(self._probe())
+        probing.add_done_callback(lambda _: probing.cancelled() or probing.exception())
+
+    async def probe(self) -> None:
+        if self.storing and asyncio.get_running_loop().time() - self._stored_s < _PROBE_LASTS_S:
+            return
+        await self._probe()
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._line.call("SET", f"{keys.PREFIX}probe", b"x" * _PROBE_BYTES, "EX", 60)
+        except (RedisError, LineLost, TimeoutError) as error:
+            self._note_storing(error)
+            raise OSError(f"the log cannot store: {error}") from error
+        self._note_storing(None)
+
+    # Hearing
+
+    def _follow(self, name: str) -> _Room:
+        """A room that is listened to from now on."""
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = _Room(name)
+            self._by_channel[room.keys.room] = room
+            self._subscription.subscribe(room.keys.room)
+            self._line.call("SADD", keys.ROOMS, name).add_done_callback(_ignored)
+        return room
+
+    def _subscribed(self, channel: str) -> None:
+        if (room := self._by_channel.get(channel)) is not None:
+            self._fall_behind(room)
+
+    def _hear(self, channel: str, payload: bytes) -> None:
+        room = self._by_channel.get(channel)
+        if room is None:
+            return
+        try:
+            told = _decode_told(payload)
+        except msgspec.DecodeError:
+            log.warning("somebody else speaks on our channel %s: ignored", ascii(channel))
+            return
+        room.unheard.discard(told.by)
+        room.queue.append(told)
+        self._show(room)
+
+    def _show(self, room: _Room) -> None:
+        """Show what was heard, up to a hole, or to what its speakers are not answered for yet."""
+        while room.queue and room.caught_up.is_set() and room.queue[0].by != room.batch:
+            told = room.queue.popleft()
+            if told.events and told.seq > room.seq + 1:
+                self._fall_behind(room)
+                return
+            events = told.after(room.seq)
+            if told.rewritings > room.rewritings:
+                self._readings.outdate(room.name)
+                room.rewritings = told.rewritings
+            room.seq += len(events)
+            self.on_events(room.name, events, {int(seq): bytes(body) for seq, body in told.changed.items()})
+        if room.catching_up is None and not room.caught_up.is_set() and not room.batch:
+            room.catching_up = asyncio.ensure_future(self._catch_up(room))
+        self._note_idle()
+
+    def _fall_behind(self, room: _Room) -> None:
+        """Something was missed, or may have been."""
+        room.caught_up.clear()
+        self._show(room)
+
+    async def _catch_up(self, room: _Room) -> None:
+        """Read what was missed; nothing is stored meanwhile, so that nobody hears his message before his ack."""
+        room.queue.clear()
+        if not room.is_known:
+            room.seq, room.rewritings = await self._surely(lambda: self._read_now(room.keys, "state"))
+            room.epoch = self.epoch
+            room.is_known = True
+        else:
+            await self._surely(lambda: self._fill(room))
+        room.unheard.clear()
+        room.catching_up = None
+        room.caught_up.set()
+        self._show(room)
+
+    async def _fill(self, room: _Room) -> None:
+        """Show what was stored meanwhile, and what was rewritten; or say that what was shown is lost."""
+        first, head, _, starts, _, _, rewritings = await self._read_now(room.keys, "opening", 0, 0)
+        opening = Opening(head, [], _starts(starts), first)
+        if not is_ours(self.epochs, opening, self.epoch, head, room.epoch, room.seq):
+            log.error("room %s has lost what was shown of it: its members begin anew", ascii(room.name))
+            room.seq, room.rewritings, room.epoch = head, rewritings, self.epoch
+            self.on_lost(room.name)
+            return
+        missed = await self._events_after(room, room.seq, head)
+        changed: list[Event] = []
+        if rewritings != room.rewritings:
+            self._readings.outdate(room.name)
+            changed = await self._events_after(room, max(first - 1, head - RETOLD), room.seq)
+        if room.epoch != self.epoch:
+            room.epoch = self.epoch
+            self.on_epoch(room.name, opening)
+        _missed.inc(len(missed))
+        room.seq, room.rewritings = head, rewritings
+        if missed or changed:
+            self.on_events(room.name, missed, {event.seq: event.body for event in changed})
+
+    async def _events_after(self, room: _Room, seq: int, head: int) -> list[Event]:
+        events: list[Event] = []
+        while seq < head:
+            _, _, start, bodies = await self._read_now(room.keys, "after", seq, head - seq, MAX_PAGE_BYTES)
+            if not bodies:
+                break
+            events += _events(start, bodies)
+            seq = events[-1].seq
+        return events
+
+    async def _surely(self, read: Callable[[], Awaitable[Result]]) -> Result:
+        while True:
+            try:
+                return await read()
+            except (RedisError, LineLost) as error:
+                log.warning("what was missed could not be read yet: %s", error)
+                await asyncio.sleep(_RETRY_S)
+                await self._line.up()
+
+    def close_room(self, name: str) -> None:
+        """Nobody is in it any more: it is listened to a little longer, as who left may come back."""
+        room = self._rooms.get(name)
+        if room is not None:
+            if room.linger is not None:
+                room.linger.cancel()
+            room.linger = asyncio.get_running_loop().call_later(LINGER_S, self._unfollow, room)
+
+    def _unfollow(self, room: _Room) -> None:
+        room.linger = None
+        if room.is_busy or room.catching_up is not None:
+            self.close_room(room.name)
+            return
+        del self._rooms[room.name], self._by_channel[room.keys.room]
+        self._subscription.unsubscribe(room.keys.room)
+
+    # Reading
+
+    async def open_room(self, room: str, recent: int) -> Opening:
+        followed = self._follow(room)
+        if followed.linger is not None:
+            followed.linger.cancel()
+            followed.linger = None
+        async with asyncio.timeout(WAIT_S):
+            await followed.caught_up.wait()
+        found = await self._read(room, "opening", recent, MAX_PAGE_BYTES)
+        first, head, (_, _, start, bodies), starts, entries, held, _ = found
+        return Opening(
+            head,
+            _events(start, bodies),
+            _starts(starts),
+            first,
+            {key: body.encode() for key, body in zip(entries[::2], entries[1::2], strict=True)},
+            held,
+        )
+
+    async def before(self, room: str, seq: int | None, limit: int) -> Slice:
+        found = await self._read(room, "before", False if seq is None else seq, limit, MAX_PAGE_BYTES)
+        bound = found[1] + 1 if seq is None else seq
+        return _slice(found, bound, bound - 1)
+
+    async def after(self, room: str, seq: int, limit: int, max_bytes: int = MAX_PAGE_BYTES) -> Slice:
+        return _slice(await self._read(room, "after", seq, limit, max_bytes), seq + 1, seq)
+
+    async def around(self, room: str, seq: int, limit: int) -> Slice:
+        found = await self._read(room, "around", seq, limit, MAX_PAGE_BYTES)
+        if not found:
+            raise no_message()
+        return _slice(found, seq, seq)
+
+    async def since(self, room: str, at: int, limit: int) -> Slice:
+        found = await self._read(room, "since", at, limit, MAX_PAGE_BYTES)
+        return _slice(found, found[2], found[2] - 1)
+
+    async def bytes_after(self, room: str, seq: int) -> int:
+        return int(await self._read(room, "bytes_after", seq))
+
+    async def head(self, room: str) -> int:
+        return int(await self._read(room, "head"))
+
+    async def said_by(self, room: str, person: str, before: int | None, limit: int) -> Slice:
+        asked = (person, False if before is None else before, limit, MAX_PAGE_BYTES)
+        found, is_more = await self._read(room, "said_by", *asked)
+        return Slice([_event(seq, body) for seq, body in found], is_more, False)
+
+    async def spoke_before(self, room: str, people: list[str], at: int) -> set[str]:
+        return set(await self._read(room, "spoke_before", people, at))
+
+    async def name_of(self, room: str, person: str) -> str | None:
+        return await self._read(room, "name_of", person) or None
+
+    async def acts(self, room: str, before: int | None, limit: int, person: str | None) -> tuple[list[bytes], bool]:
+        bound = False if before is None else before
+        bodies = await self._read(room, "acts", bound, limit + 1, person or False)
+        return [body.encode() for body in bodies[:limit]], len(bodies) > limit
+
+    async def held(self, room: str) -> list[HeldMessage]:
+        shown: list[HeldMessage] = []
+        left_bytes = MAX_PAGE_BYTES
+        for id, body in (await self._read(room, "held"))[:HELD_SHOWN]:
+            left_bytes -= len(body.encode())
+            if shown and left_bytes < 0:
+                break
+            shown.append(_held_message(id, _decode_held(body)))
+        return shown
+
+    async def held_message(self, room: str, id: int) -> tuple[HeldMessage, str | None]:
+        body = await self._read(room, "held_message", id)
+        if not body:
+            raise no_held()
+        row = _decode_held(body)
+        return _held_message(id, row), row.client_id
+
+    async def held_count(self, room: str) -> int:
+        return int(await self._read(room, "held_count"))
+
+    async def names(self, *, limited: bool = False) -> list[str]:
+        names = sorted(name.decode() for name in await self._line.call("SMEMBERS", keys.ROOMS))
+        question = "rules" if limited else "is_used"
+        answers = await asyncio.gather(*(self._read(name, question) for name in names))
+        return [name for name, answer in zip(names, answers, strict=True) if _is_limited(answer) or answer is True]
+
+    async def _read(self, name: str, what: str, *asked: Any) -> Any:
+        """Raises OSError if Redis cannot be asked within WAIT_S."""
+        of_room = self._rooms[name].keys if name in self._rooms else keys.keys_of(name)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                return await self._readings.fresh(name, lambda _: self._read_by(of_room, what, *asked))
+        except (RedisError, TimeoutError) as error:
+            raise OSError(f"the log cannot be read: {error}") from error
+
+    async def _read_by(self, of_room: keys.Keys, what: str, *asked: Any) -> Any:
+        while True:
+            try:
+                return await self._read_now(of_room, what, *asked)
+            except LineLost:
+                await self._line.up()
+
+    async def _read_now(self, of_room: keys.Keys, what: str, *asked: Any) -> Any:
+        return _unpack(await self._ask_now(of_room, what, asked))
+
+    def _ask_now(self, of_room: keys.Keys, what: str, asked: Sequence[Any]) -> "asyncio.Future[Any]":
+        return self._line.call("EVALSHA", self._meeting.scripts["read"], len(of_room), *of_room, what, _pack(asked))
+
+    # The end
+
+    def _note_idle(self) -> None:
+        if not self._idle.is_set() and not any(room.is_busy for room in self._rooms.values()):
+            self._idle.set()
+
+    async def settled(self) -> None:
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                await self._idle.wait()
+        for timer in (self._retry, *(room.linger for room in self._rooms.values())):
+            if timer is not None:
+                timer.cancel()
+        for room in self._rooms.values():
+            if room.catching_up is not None:
+                room.catching_up.cancel()
+        await self._subscription.close()
+        await self._line.close()
+
+
+# Between what is asked and what Redis is told
+
+
+_TRIMMED = template(Trimmed(SEQ, AT, FIRST))
+
+
+def _deed(draft: Draft) -> tuple[Any, ...]:
+    reply_to = UNSET if draft.reply_to is None else draft.reply_to
+    body = template(Message(SEQ, AT, draft.by, draft.text, reply_to))
+    ids = f"{draft.by.id}:{draft.client_id}" if draft.client_id else ""
+    rest: dict[str, Any] = {}
+    if draft.refusal is not None:
+        rest["refused"] = True
+    if draft.hold_for:
+        row = HeldRow(AT, draft.by.id, draft.by.name, draft.text, draft.hold_for, draft.client_id, draft.reply_to)
+        rest["hold"] = template(row)
+    if draft.held:
+        rest["release"] = str(draft.held)
+    if draft.entries:
+        rest["entries"] = entered(draft.entries)
+    return ("say", ids, draft.by.id, body, False if draft.reply_to is None else draft.reply_to, rest)
+
+
+def _outcome(draft: Draft, answer: int | str) -> Outcome:
+    """What a say's answer means: see commit.lua."""
+    if isinstance(answer, int):
+        draft.is_new = answer > 0
+        return abs(answer)
+    draft.is_new = answer == "newly_held"
+    if answer == "barred":
+        assert draft.refusal is not None
+        return draft.refusal
+    return _REFUSALS[answer]()
+
+
+_REFUSALS = {
+    "not_found": nothing_answered,
+    "gone": no_held,
+    "held": waiting,
+    "newly_held": waiting,
+    "refused": refused,
+    "full": too_many_held,
+}
+
+
+def _event(seq: int, body: str) -> Event:
+    encoded = body.encode()
+    return Event(seq, _decode_stamp(encoded).at, encoded)
+
+
+def _events(start: int, bodies: list[str]) -> list[Event]:
+    return [_event(seq, body) for seq, body in enumerate(bodies, start)]
+
+
+def _slice(page: list[Any], low: int, high: int) -> Slice:
+    """Add what lies on either side of the events; without any, of the bounds `low` and `high`."""
+    first, head, start, bodies = page
+    events = _events(start, bodies)
+    if events:
+        low, high = events[0].seq, events[-1].seq
+    is_empty = first > head
+    return Slice(events, first < low and not is_empty, high < head and not is_empty)
+
+
+def _starts(numbers: list[str]) -> list[EpochStart]:
+    return sorted(EpochStart(int(epoch), int(seq)) for epoch, seq in zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _held_message(id: int, row: HeldRow) -> HeldMessage:
+    reply_to = UNSET if row.reply_to is None else row.reply_to
+    return HeldMessage(id, row.at, Person(row.person, row.name), row.text, row.why, reply_to)
+
+
+def _is_limited(rules: Any) -> bool:
+    if not isinstance(rules, str):
+        return False
+    decoded = _decode_rules(rules)
+    return bool(decoded.keep_s or decoded.keep_events)
+
+
+def _ignored(answer: "asyncio.Future[Any]") -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
