@@ -30,7 +30,8 @@ from tornado.websocket import WebSocketClosedError
 
 from chat import commands, desk, doors, export, http, identity, protocol, serving, starting, tokens
 from chat.assets import Assets
-from chat.eventlog import EventLog, LogRefused, Slice
+from chat.eventlog import EventLog, LogRefused, Opening, Slice
+from chat.eventlog.redis import RedisLog
 from chat.eventlog.sqlite import SqliteLog
 from chat.languages import BrokenTable, Languages
 from chat.limits import RateLimit, Turns
@@ -117,6 +118,7 @@ class ChatSocket(FramesHandler, http.Answer):
         server.typings = RateLimit(1 / TYPING_S, 1)
         server.turns = Turns(serving.WELCOME_BACK_PER_S, serving.WELCOME_AT_ONCE)
         event_log.on_events, event_log.on_storing = server.show, server.tell_storing
+        event_log.on_epoch, event_log.on_lost = server.begin_epoch, server.begin_anew
         return server
 
     def __str__(self) -> str:
@@ -314,6 +316,7 @@ class ChatSocket(FramesHandler, http.Answer):
     def _forget(cls, room: Room) -> None:
         if cls.rooms.get(room.name) is room:
             del cls.rooms[room.name]
+            cls.event_log.close_room(room.name)
             _rooms.dec()
 
     # What the log has to say
@@ -330,6 +333,19 @@ class ChatSocket(FramesHandler, http.Answer):
         (log.warning if storing else log.error)("the log %s take messages", "can" if storing else "cannot")
         for room in cls.rooms.values():
             room.tell(protocol.encode(protocol.Status(storing)))
+
+    @classmethod
+    def begin_epoch(cls, room_name: str, opening: Opening) -> None:
+        if room_name in cls.rooms:
+            cls.rooms[room_name].begin_epoch(opening)
+
+    @classmethod
+    def begin_anew(cls, room_name: str) -> None:
+        """The log has lost what was shown: whoever is there comes back, into another room, and is told `reset`."""
+        room = cls.rooms.get(room_name)
+        if room is not None:
+            cls._forget(room)
+            serving.say_goodbye(cls, room.everybody(), "the log was replaced")
 
     # What the member has to say
 
@@ -594,6 +610,9 @@ def make_app(settings: Settings) -> ChatApplication:
     """A server's application with its log open; raises BadOption and LogRefused."""
     check_settings(settings)
     most_members = starting.room_for_members(settings.max_members)
+    if settings.redis:
+        shared_log = RedisLog(settings.redis)
+        return ChatApplication(settings, shared_log, settings.secret or shared_log.secret, most_members)
     event_log = SqliteLog(settings.database)
     return ChatApplication(
         settings, event_log, settings.secret or starting.kept_secret(settings.database), most_members
@@ -618,7 +637,7 @@ async def serve(settings: Settings) -> None:
     server.add_sockets(listeners)
     stop = serving.stop_signal()  # before anybody is told that the server runs
     starting.renew_on_hangup(server, settings)
-    print(starting.greeting(listeners[0], settings), flush=True)
+    print(starting.greeting(listeners[0], settings, app.event_log.place), flush=True)
     sockets = app.socket_class
     log.info("started with room for %d members", sockets.most_members)
     caring = [

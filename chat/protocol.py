@@ -490,7 +490,10 @@ class PeoplePage(Struct, tag="people"):
 
 
 class Status(Struct, tag="status"):
+    """Whether the log takes messages; `epoch`: the one to resume in from now on, if that is another."""
+
     storing: bool
+    epoch: str | UnsetType = UNSET
 
 
 class Bye(Struct, tag="bye"):

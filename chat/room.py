@@ -121,6 +121,7 @@ class _Known(NamedTuple):
 
     me: Me
     storing: bool
+    epoch: str
     people: dict[str, Person | None]
 
 
@@ -153,6 +154,7 @@ class Room:
         self._flush_bytes = send_buffer_bytes // 4  # so that one flush never cuts off a member who reads
         self._piece_bytes = min(_PIECE_BYTES, self._flush_bytes)
         self._opening: Opening | None = None
+        self._epoch = ""  # in which what was shown is what the log has
         self._loading: asyncio.Future[None] | None = None
         self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
         self._rewritings = 0  # acts that may have rewritten something, however far back
@@ -257,6 +259,7 @@ class Room:
         self.shown_seq = self._last_seq = opening.head
         self._first_seq = opening.first
         self._opening = opening._replace(recent=[], entries={})
+        self._epoch = self._log.epoch
         self.acts.begin(opening.entries, opening.held)
         early, self._early = self._early, []
         for events, changed in early:
@@ -269,7 +272,7 @@ class Room:
             return UNSET, newest
         assert self._opening is not None
         log = self._log
-        if not is_ours(log.epochs, self._opening, log.epoch, self.shown_seq, past.epoch, past.after):
+        if not is_ours(log.epochs, self._opening, self._epoch, self.shown_seq, past.epoch, past.after):
             return "reset", newest
         if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq:
             return "gap", newest
@@ -284,7 +287,7 @@ class Room:
         order = self.acts.order
         welcome = Welcome(
             room=self.name,
-            epoch=self._log.epoch,
+            epoch=self._epoch,
             head=self.shown_seq,
             now=time.time_ns() // 1_000_000,
             you=self._me(member),
@@ -342,7 +345,7 @@ class Room:
 
     def _standing(self, member: Member) -> "_Known":
         people = {} if self.people.is_crowd else self.people.names()
-        return _Known(self._me(member), self._log.storing, people)
+        return _Known(self._me(member), self._log.storing, self._epoch, people)
 
     def _news_since(self, then: "_Known", member: Member) -> bytes:
         """What was told to the members while this one was being fed, and is not an event."""
@@ -350,8 +353,8 @@ class Room:
         me = self._me(member)
         if me != then.me:
             news.append(_you(me))
-        if self._log.storing != then.storing:
-            news.append(Status(self._log.storing))
+        if (self._log.storing, self._epoch) != (then.storing, then.epoch):
+            news.append(Status(self._log.storing, self._epoch))
         return b"".join(text_frame(encode(frame)) for frame in news)
 
     async def _stored_after(self, seq: int) -> list[tuple[int, bytes]]:
@@ -404,6 +407,11 @@ class Room:
     def tell(self, frame: bytes) -> None:
         """Say something that is not in the log to all v1 members, in order with the events."""
         self._utter(_Utterance(text_frame(frame)))
+
+    def begin_epoch(self, opening: Opening) -> None:
+        """The log goes on in another epoch, with all that was shown: whoever is here resumes in that one."""
+        self._opening, self._epoch = opening, self._log.epoch
+        self.tell(encode(Status(self._log.storing, self._epoch)))
 
     async def said(self) -> None:
         """Return when there is nothing left to say."""
@@ -552,7 +560,7 @@ class Room:
     def put_out(self, put_out: PutOut) -> None:
         """Close the sockets that are meant, and hear and tell them nothing more from this moment on."""
         # Everybody is looked at for an address only: an invitation that is revoked may put out thousands by name.
-        for member in self._everybody() if put_out.addresses else self.people.sockets(put_out.person):
+        for member in self.everybody() if put_out.addresses else self.people.sockets(put_out.person):
             is_there = member.address_key in put_out.addresses and not self.acts.rank_of(member)
             if member.person_id == put_out.person or is_there:
                 self._dismiss(member)
@@ -566,9 +574,9 @@ class Room:
 
     def people_at(self, addresses: set[str]) -> int:
         """How many people are here from these addresses."""
-        return len({member.person_id for member in self._everybody() if member.address_key in addresses})
+        return len({member.person_id for member in self.everybody() if member.address_key in addresses})
 
-    def _everybody(self) -> list[Member]:
+    def everybody(self) -> list[Member]:
         """All sockets, those too that are being fed."""
         return [member for person_id in self.people.ids() for member in self.people.sockets(person_id)]
 

@@ -167,7 +167,7 @@ async def drain(server: type[Sockets], grace_s: float) -> None:
     server.is_draining = True
     with contextlib.suppress(TimeoutError):  # a disk that hangs must not keep people waiting for their `bye`
         await asyncio.wait_for(_settle(server), grace_s / 2)
-    _say_goodbye(server)
+    say_goodbye(server, server.sockets, "the server is going down")
     with contextlib.suppress(TimeoutError):
         if server.sockets:
             await asyncio.wait_for(server.all_gone.wait(), grace_s / 4)
@@ -181,9 +181,9 @@ async def _settle(server: type[Sockets]) -> None:
         await room.said()
 
 
-def _say_goodbye(server: type[Sockets]) -> None:
-    """`bye` and 1001 to all, each told to come back a little later than the other."""
-    members = list(server.sockets)
+def say_goodbye(server: type[Sockets], sockets: Iterable[Any], why: str) -> None:
+    """`bye` and 1001 to all of these, each told to come back a little later than the other."""
+    members = list(sockets)
     spread_s = 1 + len(members) / WELCOME_BACK_PER_S
     for place, member in enumerate(members):
         if member.is_in and not member.is_plain:  # the others' first frame must be `welcome`
@@ -191,7 +191,7 @@ def _say_goodbye(server: type[Sockets]) -> None:
             member.post(encode(Bye(round(retry_after_s, 4))))
     server.post_all()
     for member in members:
-        member.close(CloseCode.GOING_AWAY, "the server is going down")
+        member.close(CloseCode.GOING_AWAY, why)
 
 
 # Until a signal

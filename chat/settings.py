@@ -46,7 +46,7 @@ class Settings:
     port: int = _option(8888, "TCP port; 0 picks a free one and prints it")
     address: str = _option("", "address to listen on; empty: all, IPv4 and IPv6")
     database: str = _option("chatroom.db", "SQLite file that holds the rooms' logs; ':memory:' keeps nothing")
-    redis: str = _option("", "redis://...: the shared log for several processes, in place of SQLite")
+    redis: str = _option("", "redis://host:port/0: the log that several servers share, in place of SQLite")
     processes: int = _option(1, "server processes on this machine sharing the port; more than 1 needs redis")
     secret: str = _option("", "signs identities; empty: made at first start and kept beside the database")
     history: int = _option(50, "messages shown to someone who enters a room")
@@ -126,16 +126,18 @@ def check_settings(settings: Settings) -> None:
         raise BadOption("--database is empty: name a file, or ':memory:' to keep nothing.")
     if 0 < len(settings.secret) < 16:
         raise BadOption("--secret is too short to keep one: give at least 16 characters, or none to have one made.")
-    if settings.redis:
+    if settings.redis and not settings.redis.startswith(("redis://", "rediss://", "unix://")):
         raise BadOption(
-            "--redis is not available in this version: leave it out, the log is kept in SQLite (--database)."
+            "--redis is no address of a Redis: write it as redis://host:6379/0, a password as :it@ before the host."
         )
     if settings.processes != 1:
-        raise BadOption(f"--processes={settings.processes} needs --redis, which this version does not have: use 1.")
+        raise BadOption(f"--processes={settings.processes} cannot be had in this version: use 1.")
     if settings.erase and not re.fullmatch("[a-z2-7]{16}", settings.erase):
         raise BadOption(
             f"--erase={settings.erase} is nobody's id: one has 16 of a to z and 2 to 7, as `by` in messages."
         )
+    if settings.erase and settings.redis:
+        raise BadOption("--erase takes a person out of a --database: from --redis it cannot in this version.")
     if settings.erase and settings.admin_link:
         raise BadOption("--erase and --admin-link are done one at a time: leave one of them out.")
     for origin in origins(settings):

@@ -27,6 +27,7 @@ from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from chat.eventlog import LogRefused
+from chat.eventlog.meeting import secret_at
 from chat.settings import BadOption, Settings
 from chat.tokens import operator_key
 
@@ -221,15 +222,14 @@ def renew_on_hangup(server: HTTPServer, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, renew)
 
 
-def greeting(listener: socket.socket, settings: Settings) -> str:
+def greeting(listener: socket.socket, settings: Settings, place: str) -> str:
     """What a person needs to know once the server runs."""
     here = _origin(_here(settings.address), listener.getsockname()[1], settings)
-    database = "none: nothing is kept" if settings.database == ":memory:" else Path(settings.database).absolute()
     return (
         "Chatroom is running; stop it with Ctrl-C.\n\n"
         f"  open here   {here}{settings.base_path}/\n"
         f"  share       {_share(listener, settings)}\n"
-        f"  database    {database}\n"
+        f"  {'log     ' if settings.redis else 'database'}    {place}\n"
     )
 
 
@@ -283,6 +283,8 @@ def _running_secret(settings: Settings) -> str:
     """The secret of the server that the settings mean, which has been started already."""
     if settings.secret:
         return settings.secret
+    if settings.redis:
+        return secret_at(settings.redis)
     if settings.database == ":memory:":
         raise BadOption(
             "--admin-link needs the secret of the server, and without a database none is kept: give --secret."

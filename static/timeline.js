@@ -163,6 +163,11 @@ export class Timeline {
 
   // Coming in
 
+  /** The log goes on in another epoch, and all that is held here is there, too. */
+  goOnIn(epoch) {
+    this.#epoch = epoch;
+  }
+
   /** Takes a `welcome`; true if what was held had to be dropped because the server's past is another one. */
   enter({ epoch, head, you, rules, resumed }) {
     const isOurPast = resumed === "whole" || resumed === "gap";

@@ -356,7 +356,8 @@ export class Visit {
     this.#outbox.onAck(ack, this.#timeline.newest);
   }
 
-  #onStatus({ storing }) {
+  #onStatus({ storing, epoch }) {
+    if (epoch !== undefined) this.#timeline.goOnIn(epoch);
     this.#signs.storing = storing;
     if (storing) this.#outbox.tryHeld("not_stored");
   }

@@ -111,7 +111,7 @@ const SHAPES = new Map([...EVENTS, ...Object.entries({
   typing: shape({ by: isPerson }),
   page: shape({ events: listOf(isEvent), more_before: isFlag, more_after: isFlag }),
   people: shape({ total: isCount, people: listOf(isPerson) }),
-  status: shape({ storing: isFlag }),
+  status: shape({ storing: isFlag, epoch: optional(isText) }),
   bye: shape({ retry_after: isWait }),
   out: shape({ why: isText, until: optional(isMoment), reason: optional(isText) }),
   error: shape({ code: isText, message: isText, client_id: optional(isText), retry_after: optional(isWait) }),

@@ -99,7 +99,7 @@ class ServerProcess:
         for line in self._stdout:
             if found := re.search(r"open here +https?://\S+:(\d+)/", line):
                 self.port = int(found[1])
-            if line.strip().startswith("database"):
+            if line.strip().startswith(("database ", "log ")):
                 return
         raise AssertionError(f"the server did not start: {self.log}")
 

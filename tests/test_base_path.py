@@ -92,7 +92,7 @@ def test_what_is_printed_has_the_path() -> None:
     options = Settings(base_path=BASE, secret="s" * 32, port=90)
     listeners = listen(0, "")
     try:
-        said = greeting(listeners[0], options)
+        said = greeting(listeners[0], options, "here")
     finally:
         for listener in listeners:
             listener.close()

@@ -326,6 +326,7 @@ def test_a_refused_text_is_addressed_by_its_client_id(text: str, code: str) -> N
             {"type": "people", "total": 1, "people": [{"id": "i", "name": "Ann"}], "ref": 0},
         ),
         (protocol.Status(False), {"type": "status", "storing": False}),
+        (protocol.Status(True, "e2"), {"type": "status", "storing": True, "epoch": "e2"}),
         (protocol.Bye(1.5), {"type": "bye", "retry_after": 1.5}),
         (protocol.Error("bad_name", "No."), {"type": "error", "code": "bad_name", "message": "No."}),
         (

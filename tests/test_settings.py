@@ -46,6 +46,7 @@ DEFAULTS = {
 UNLIKE_OTHERS = {
     "allowed_origins": "https://friend.example",
     "base_path": "/chat",
+    "redis": "redis://localhost",
     "send_buffer_bytes": 262144,
     "trusted_proxies": "127.0.0.1",
 }
@@ -60,7 +61,7 @@ BAD_ARGUMENTS = (
     *("--base_path=/chat?x", "--base_path=/%63hat", "--base_path=http://chat.example/"),
     *("--trusted_proxies=proxy.example", "--trusted_proxies=10.0.0.1/8", "--trusted_proxies=127.0.0.1 10.0.0.1"),
     *("--certificate=cert.pem", "--key=key.pem"),
-    *("--redis=redis://localhost", "--processes=2", "--processes=0"),
+    *("--redis=localhost:6379", "--redis=http://localhost", "--processes=2", "--processes=0"),
     *("--keep_days=-1", "--keep_days=40000", "--keep_days=x", "--keep_events=-1", "--keep_events=1.5"),
     *("--erase=", "--erase", "--erase=ann", "--erase=AAAAAAAAAAAAAAAA"),
     *("--address=256.1.1.1", "--database=", "--config=missing.conf"),
@@ -133,7 +134,7 @@ def test_the_place_of_config_on_the_command_line_does_not_matter(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "option",
-    [option for option in fields(Settings) if option.name != "redis" and not is_command(option)],
+    [option for option in fields(Settings) if not is_command(option)],
     ids=lambda option: option.name,
 )
 def test_every_option_can_come_from_the_environment(option) -> None:

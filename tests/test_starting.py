@@ -20,6 +20,7 @@ from tornado.web import Application, RequestHandler
 
 from chat import starting
 from chat.eventlog import LogRefused
+from chat.eventlog.sqlite import SqliteLog
 from chat.settings import Settings
 from chat.starting import (
     RESERVED_FILES,
@@ -128,27 +129,27 @@ def test_the_address_to_open_here_can_be_opened_here(address: str) -> None:
     """Whatever the server listens on."""
     with listening(0, address) as listeners:
         here = re.search(
-            r"open here +http://(\[[^]]+\]|[^:/]+):(\d+)/", greeting(listeners[0], Settings(address=address))
+            r"open here +http://(\[[^]]+\]|[^:/]+):(\d+)/", greeting(listeners[0], Settings(address=address), "here")
         )
         assert here is not None
         with socket.create_connection((here[1].strip("[]"), int(here[2])), DEADLINE_S):
             pass
 
 
-def test_the_greeting_says_what_one_needs_to_know(tmp_path: Path) -> None:
+def test_the_greeting_says_what_one_needs_to_know() -> None:
     """Where to open it, what to share, that anyone who reaches it can enter, and where the database lies."""
     with listening(0, "") as listeners:
-        said = greeting(listeners[0], Settings(database=str(tmp_path / "chatroom.db")))
+        said = greeting(listeners[0], Settings(), "/srv/chatroom.db")
         port = listeners[0].getsockname()[1]
     assert f"http://localhost:{port}/" in said
     assert re.search(rf"share +http://\S+:{port}/ .*anyone who reaches this address can enter", said)
-    assert f"database    {tmp_path / 'chatroom.db'}" in said
+    assert "database    /srv/chatroom.db" in said
 
 
 def test_pages_share_what_the_greeting_shares(tmp_path: Path) -> None:
     """Others are told the same address on paper and on the page; if none reaches the server, the page names none."""
     with listening(0, "") as listeners:
-        assert f"share       {shared_origin(listeners[0], Settings())}/ " in greeting(listeners[0], Settings())
+        assert f"share       {shared_origin(listeners[0], Settings())}/ " in greeting(listeners[0], Settings(), "")
     for address in ("127.0.0.1", "::1", "localhost"):
         with listening(0, address) as listeners:
             assert shared_origin(listeners[0], Settings(address=address)) == ""
@@ -156,13 +157,17 @@ def test_pages_share_what_the_greeting_shares(tmp_path: Path) -> None:
         assert re.search(rf'data-share="http://[^/"]+:{server.port}"', page.read().decode())
 
 
-def test_the_greeting_says_where_a_relative_database_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_says_where_a_relative_database_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its whole path; a memory database lies nowhere."""
     monkeypatch.chdir(tmp_path)
+    assert SqliteLog("chatroom.db").place == str(tmp_path / "chatroom.db")
+    assert "nothing is kept" in SqliteLog(":memory:").place
+
+
+def test_what_only_this_machine_can_reach_is_not_offered_to_others() -> None:
+    """The greeting says so instead."""
     with listening(0, "127.0.0.1") as listeners:
-        assert str(tmp_path / "chatroom.db") in greeting(listeners[0], Settings(address="127.0.0.1"))
-        said = greeting(listeners[0], Settings(address="127.0.0.1", database=":memory:"))
-    assert "nothing is kept" in said
+        said = greeting(listeners[0], Settings(address="127.0.0.1"), "")
     assert "only this machine" in said
     assert "anyone" not in said
 

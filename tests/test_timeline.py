@@ -76,6 +76,19 @@ def test_our_own_past_is_kept_and_another_one_is_dropped(modules: Page) -> None:
     assert told(modules, script + "", "reset")[:2] == [True, []]
 
 
+def test_what_is_held_goes_on_in_another_epoch(modules: Page) -> None:
+    """Where the log says that all of it is there, too, one resumes in that one."""
+    assert told(
+        modules,
+        """
+        const timeline = entered(1);
+        timeline.merge([message(1)]);
+        timeline.goOnIn("e2");
+        return [timeline.cursor, seqs(timeline)];
+        """,
+    ) == [{"epoch": "e2", "after": 1}, [1]]
+
+
 def test_what_lies_in_a_gap_counts_as_unread(modules: Page) -> None:
     """Counted are the messages of others after a seq, and whatever is missing between."""
     assert told(

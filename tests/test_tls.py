@@ -98,7 +98,7 @@ def test_the_greeting_and_the_link_say_https(certificate: Certificate) -> None:
     options = Settings(port=90, secret="s" * 32, **files)
     listeners = listen(0, "")
     try:
-        said = greeting(listeners[0], options)
+        said = greeting(listeners[0], options, "here")
     finally:
         for listener in listeners:
             listener.close()

@@ -122,6 +122,7 @@ RIGHT: list[dict[str, Any]] = [
     | {"more_after": False},
     {"type": "people", "ref": "r2", "total": 1, "people": [ANN]},
     {"type": "status", "storing": False},
+    {"type": "status", "storing": True, "epoch": "e2"},
     {"type": "bye", "retry_after": 0.25},
     {"type": "error", "code": "bad_frame", "message": "No."},
     {"type": "error", "code": "rate_limited", "message": "No.", "client_id": "c", "retry_after": 1.5},

@@ -178,21 +178,38 @@ class Opening(NamedTuple):
 
 
 class EventLog(Protocol):
-    """What the rooms ask of a log. `on_events` and `on_storing` are called on the loop."""
+    """What the rooms ask of a log. What begins with `on_` is called on the loop."""
 
-    epoch: str  # this start's
-    epochs: dict[str, int]  # every epoch's place in their order
     storing: bool  # whether the last attempt to store succeeded
     on_events: Callable[[str, list[Event], dict[int, bytes]], None]
     """Told of the events of a commit and, by seq, of the stored events that it rewrote: their new bodies. What was
     rewritten long ago may be left out; nothing newer than 2,048 events before the head is."""
     on_storing: Callable[[bool], None]
+    on_epoch: Callable[[str, Opening], None]
+    """A log that others share may begin an epoch while a room is open. All that was told of it is still there."""
+    on_lost: Callable[[str], None]
+    """Or it has lost what was told of a room, which begins anew."""
+
+    @property
+    def place(self) -> str:
+        """Where it keeps what it is given, and how well, for people."""
+
+    @property
+    def epoch(self) -> str:
+        """The one that is now."""
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """Every epoch's place in their order."""
 
     def append(self, asked: Draft | Change) -> None:
         """Ask for a message to be stored, once per (room, person, `client_id`) within 24 hours, or for an act."""
 
     async def open_room(self, room: str, recent: int) -> Opening:
         """What a room needs to begin, with its last `recent` events."""
+
+    def close_room(self, room: str) -> None:
+        """Nobody needs to be told of it any more, until it is opened again."""
 
     async def before(self, room: str, seq: int | None, limit: int) -> Slice:
         """The newest events below `seq`, or the newest of all; at most MAX_PAGE_BYTES."""

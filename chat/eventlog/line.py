@@ -7,7 +7,6 @@ whether it may be asked again. Whatever was listened to is listened to again, an
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +14,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, MasterDownError, NoScriptError, ReadOnlyError, RedisError
-
-log = logging.getLogger("chatroom")
 
 ANSWER_S = 5.0  # a Redis that has not answered by then is taken for lost
 _RETRY_S = 0.5
@@ -93,7 +90,10 @@ class Line:
 
     async def _talk(self, redis: "Redis") -> None:
         while True:
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _QUIET_S)
+            if not self._asked:
+                self.call("PING").add_done_callback(_ignored)  # so that a broken line is known before it is needed
             self._wake.clear()
             asked, self._asked = self._asked, []
             try:
@@ -116,6 +116,11 @@ class Line:
             _settle(answer, LineLost())
 
 
+def _ignored(answer: "asyncio.Future[Any]") -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
 def _settle(answer: "asyncio.Future[Any]", reply: Any) -> None:
     if answer.done():  # whoever asked is gone
         return
@@ -131,7 +136,8 @@ class Subscription:
     """The channels that are listened to, over a connection of their own.
 
     `on_subscribed(channel)` is called whenever a channel is listened to from now on, and so after every loss: what was
-    told before has not been heard. `on_told(channel, payload)` hears the rest.
+    told before has not been heard. `on_told(channel, payload)` hears the rest, `on_lost` of each
+    failure.
     """
 
     def __init__(
@@ -141,10 +147,11 @@ class Subscription:
         always: str,
         on_subscribed: Callable[[str], None],
         on_told: Callable[[str, bytes], None],
+        on_lost: Callable[[Exception], None],
     ) -> None:
         self._url = url
         self._channels = {always}
-        self._on_subscribed, self._on_told = on_subscribed, on_told
+        self._on_subscribed, self._on_told, self._on_lost = on_subscribed, on_told, on_lost
         self._asked: list[tuple[bool, str]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -179,7 +186,7 @@ class Subscription:
                 asking = asyncio.ensure_future(self._ask_on(pubsub))
                 await self._listen(pubsub)
             except (RedisError, OSError) as error:
-                log.warning("the subscription was lost, and what was told meanwhile: %s", error)
+                self._on_lost(error)
             finally:
                 if asking is not None:
                     asking.cancel()

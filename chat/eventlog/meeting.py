@@ -38,6 +38,7 @@ class Meeting:
     def __init__(self, url: str) -> None:
         """Look at it, before the server starts; raises LogRefused."""
         self.epoch = ""
+        self.secret = ""
         self.epochs: dict[str, int] = {}
         self._sources = {name: (_LUA / f"{name}.lua").read_text() for name in ("commit", "read")}
         self.scripts = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in self._sources.items()}
@@ -89,6 +90,19 @@ class Meeting:
         word, epochs = found
         self.epoch = word.decode()
         self.epochs = {epoch.decode(): int(number) for epoch, number in zip(epochs[::2], epochs[1::2], strict=True)}
+
+
+def secret_at(url: str) -> str:
+    """What the servers of that Redis sign with; raises LogRefused."""
+    place, redis = _client(url)
+    try:
+        with redis:
+            secret = redis.get(keys.SECRET)
+    except (RedisError, OSError) as error:
+        raise LogRefused(f"The Redis at {place} cannot be asked ({_sentence(error)}).") from None
+    if secret is None:
+        raise LogRefused(f"No server was started on the Redis at {place} yet: start one, then ask again.")
+    return str(secret.decode())
 
 
 def _client(url: str) -> tuple[str, Any]:

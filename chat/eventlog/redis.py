@@ -160,7 +160,7 @@ class RedisLog:
         self._retry: asyncio.TimerHandle | None = None
         self._line = Line(url, self._meeting.greet, self._note_line)
         self._subscription = Subscription(
-            url, always=f"{keys.PREFIX}servers", on_subscribed=self._subscribed, on_told=self._hear
+            url, always=f"{keys.PREFIX}servers", on_subscribed=self._subscribed, on_told=self._hear, on_lost=self._miss
         )
 
     @property
@@ -170,6 +170,15 @@ class RedisLog:
     @property
     def epochs(self) -> dict[str, int]:
         return self._meeting.epochs
+
+    @property
+    def place(self) -> str:
+        return f"Redis at {self._meeting.place}: {self._meeting.durability}"
+
+    @property
+    def secret(self) -> str:
+        """What all servers of this log sign with, unless they are given another."""
+        return self._meeting.secret
 
     # Appending
 
@@ -291,7 +300,7 @@ class RedisLog:
         if storing != self.storing:
             self.storing = storing
             if error is not None:
-                log.error("Redis cannot store: %s", " ".join(str(error).split()) or type(error).__name__)
+                log.error("Redis cannot store: %s", _sentence(error))
             self.on_storing(storing)
         if not storing and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(_PROBE_LASTS_S, self._probe_again)
@@ -337,6 +346,12 @@ class RedisLog:
     def _subscribed(self, channel: str) -> None:
         if (room := self._by_channel.get(channel)) is not None:
             self._fall_behind(room)
+
+    def _miss(self, error: Exception) -> None:
+        """Nothing is heard for the moment; the other line may not know yet that it is broken, too."""
+        if self.storing:
+            log.warning("Redis cannot be heard: %s", _sentence(error))
+            self._line.call("PING").add_done_callback(_ignored)
 
     def _hear(self, channel: str, payload: bytes) -> None:
         room = self._by_channel.get(channel)
@@ -653,6 +668,10 @@ def _is_limited(rules: Any) -> bool:
         return False
     decoded = _decode_rules(rules)
     return bool(decoded.keep_s or decoded.keep_events)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _ignored(answer: "asyncio.Future[Any]") -> None:

@@ -8,6 +8,7 @@ transaction; a reading that began before a commit rewrote its room is not answer
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,6 +61,8 @@ class SqliteLog:
         self.storing = True
         self.on_events: Callable[[str, list[Event], dict[int, bytes]], None] = lambda room, events, changed: None
         self.on_storing: Callable[[bool], None] = lambda storing: None
+        self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
+        self.on_lost: Callable[[str], None] = lambda room: None
         self._asked: list[Asked] = []
         self._commit_due = False
         self._closing = False
@@ -70,6 +73,7 @@ class SqliteLog:
         self._probing: asyncio.Future[None] | None = None
         self._readings = Readings()
         self._taken = take(path)
+        self.place = "none: nothing is kept" if path == ":memory:" else os.path.abspath(path)
         self._writer, self._reader = self._taken.writer, self._taken.reader
         self.epoch, self.epochs = self._taken.epoch, self._taken.epochs
         self._placing = Placing(self._writer, self.epochs[self.epoch])
@@ -201,6 +205,9 @@ class SqliteLog:
 
     async def open_room(self, room: str, recent: int) -> Opening:
         return await self._read_room(reading.open_room, room, recent)
+
+    def close_room(self, room: str) -> None:
+        """Of one process: it is told of all that it stores."""
 
     async def before(self, room: str, seq: int | None, limit: int) -> Slice:
         return await self._read_room(reading.before, room, seq, limit)

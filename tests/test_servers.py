@@ -1,0 +1,121 @@
+"""Several servers on one Redis: whoever is on one is in the same rooms as whoever is on another."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+
+from tests.redis_server import RedisServer, running
+from tests.support import Client, ServerProcess
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def servers(tmp_path: Path, redis: RedisServer) -> Iterator[list[ServerProcess]]:
+    """Two of them."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(ServerProcess(tmp_path / f"{name}.db", redis=redis.url, message_rate=0))
+            for name in ("one", "two")
+        ]
+
+
+def told(client: Client, type: str, **fields: Any) -> Any:
+    """A frame of a type (and with these fields) that somebody has heard, or is going to."""
+    for frame in client.heard:
+        if frame["type"] == type and all(name in frame and frame[name] == value for name, value in fields.items()):
+            return frame
+    return client.hear(type, **fields)
+
+
+def messages(client: Client) -> list[Any]:
+    return [frame for frame in client.heard if frame["type"] == "message"]
+
+
+def test_members_of_two_servers_hear_each_other(servers: list[ServerProcess]) -> None:
+    """In one order, with the same seqs and times; each his own ack first."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, name="Bo") as bo:
+        for number in range(20):
+            speaker = (ann, bo)[number % 2]
+            client_id = speaker.say(f"text {number}")
+            told(speaker, "ack", client_id=client_id)
+        for each in (ann, bo):
+            told(each, "message", seq=20)
+        assert messages(ann) == messages(bo)
+        assert [message["seq"] for message in messages(ann)] == list(range(1, 21))
+
+
+def test_one_resumes_on_another_server(servers: list[ServerProcess]) -> None:
+    """What was missed follows, and nothing twice; again at once with nothing in between, too."""
+    with Client(servers[0].url, name="Ann") as ann:
+        with Client(servers[0].url, name="Bo") as bo:
+            epoch, cookie = bo.welcome["epoch"], bo.cookie
+            ann.say("one")
+            assert bo.hear("message")["seq"] == 1
+        ann.say("two")
+        ann.hear("message", text="two")
+        with Client(servers[1].url, name="Bo", cookie=cookie, epoch=epoch, after=1) as bo:
+            assert bo.welcome["resumed"] == "whole"
+            assert bo.hear("message")["text"] == "two"
+        for server in servers:
+            with Client(server.url, name="Bo", cookie=cookie, epoch=epoch, after=2) as bo:
+                assert (bo.welcome["resumed"], bo.welcome["head"]) == ("whole", 2)
+
+
+def test_one_is_the_same_person_on_every_server(servers: list[ServerProcess]) -> None:
+    """They sign with one secret, and what was said on one is not stored again by another."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, cookie=ann.cookie) as again:
+        assert again.welcome["you"]["id"] == ann.welcome["you"]["id"]
+        for each in (ann, again):
+            each.say("once", client_id="c")
+            assert each.hear("ack")["seq"] == 1
+
+
+def test_members_stay_while_redis_is_restarted(servers: list[ServerProcess], redis: RedisServer) -> None:
+    """They hear that nothing can be stored, then that it can again and in which epoch; what they said goes through."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, name="Bo") as bo:
+        ann.say("before")
+        bo.hear("message")
+        redis.stop()
+        assert bo.hear("status")["storing"] is False
+        bo.say("meanwhile", client_id="c")
+        redis.start()
+        assert told(bo, "ack", client_id="c")["seq"] == 2
+        assert told(ann, "message", seq=2)["text"] == "meanwhile"
+        with Client(servers[0].url, name="Cy") as cy:
+            epoch = cy.welcome["epoch"]
+        assert epoch != ann.welcome["epoch"]
+        for each in (ann, bo):
+            told(each, "status", storing=True, epoch=epoch)
+        with Client(servers[1].url, name="Cy", epoch=epoch, after=1) as cy:
+            assert cy.welcome["resumed"] == "whole"
+
+
+def test_who_was_shown_what_redis_has_forgotten_begins_anew(
+    servers: list[ServerProcess], redis: RedisServer, tmp_path: Path
+) -> None:
+    """He is asked to come back, and told that his past is gone: never a silent hole."""
+    with Client(servers[0].url, name="Ann") as ann:
+        epoch, cookie = ann.welcome["epoch"], ann.cookie
+        for number in range(3):
+            ann.say(f"text {number}")
+            ann.hear("message")
+        redis.kill()
+        for file in (redis.folder / "appendonlydir").iterdir():
+            file.unlink()
+        redis.start()
+        ann.hear("bye")
+        with pytest.raises((ValueError, websocket.WebSocketConnectionClosedException)):  # closed, and no frame
+            ann.next()
+    with Client(servers[0].url, cookie=cookie, epoch=epoch, after=3) as ann:
+        assert (ann.welcome["resumed"], ann.welcome["head"]) == ("reset", 0)
+        ann.say("anew")
+        assert ann.hear("message")["seq"] == 1
