@@ -30,7 +30,7 @@ from tornado.websocket import WebSocketClosedError
 
 from chat import commands, desk, doors, export, http, identity, protocol, serving, starting, tokens
 from chat.assets import Assets
-from chat.eventlog import EventLog, LogRefused, Opening, Slice
+from chat.eventlog import EventLog, LogRefused, News, Opening, Slice
 from chat.eventlog.redis import RedisLog
 from chat.eventlog.sqlite import SqliteLog
 from chat.languages import BrokenTable, Languages
@@ -118,6 +118,7 @@ class ChatSocket(FramesHandler, http.Answer):
         server.typings = RateLimit(1 / TYPING_S, 1)
         server.turns = Turns(serving.WELCOME_BACK_PER_S, serving.WELCOME_AT_ONCE)
         event_log.on_events, event_log.on_storing = server.show, server.tell_storing
+        event_log.on_news = server.learn
         event_log.on_epoch, event_log.on_lost = server.begin_epoch, server.begin_anew
         return server
 
@@ -293,8 +294,7 @@ class ChatSocket(FramesHandler, http.Answer):
             self.all_gone.set()
 
     def _turn_away(self, barred: Barred) -> None:
-        until = msgspec.UNSET if barred.until is None else barred.until
-        self.put_out(protocol.Out(barred.code, until, barred.reason or msgspec.UNSET))
+        self.put_out(barred.out)
 
     def put_out(self, out: protocol.Out) -> None:
         """Say why and close; whoever does not answer the close frame in time is dropped."""
@@ -333,6 +333,12 @@ class ChatSocket(FramesHandler, http.Answer):
         (log.warning if storing else log.error)("the log %s take messages", "can" if storing else "cannot")
         for room in cls.rooms.values():
             room.tell(protocol.encode(protocol.Status(storing)))
+
+    @classmethod
+    def learn(cls, room_name: str, news: News) -> None:
+        cls.post_all()
+        if room_name in cls.rooms:
+            cls.rooms[room_name].learn(news)
 
     @classmethod
     def begin_epoch(cls, room_name: str, opening: Opening) -> None:

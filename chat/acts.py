@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import UNSET, UnsetType, structs
 
 from chat.decisions import Actor, Decision, Moment, PutOut, Target, admit, decide
-from chat.eventlog import Change, Done, Draft, Entries, EventLog, Further, Purging, Reacting, Refusing
+from chat.eventlog import Change, Done, Draft, Entries, EventLog, Further, News, Purging, Reacting, Refusing
 from chat.identity import is_closed
 from chat.limits import Paces, Result
 from chat.order import RAID_INSIDERS, RANKS, Barred, Order, Standing
@@ -29,6 +29,7 @@ from chat.protocol import (
     Kick,
     Me,
     Mute,
+    Out,
     Person,
     ProtocolError,
     Purge,
@@ -63,6 +64,7 @@ class Host(Protocol):
     def tell_you(self, people: Iterable[str]) -> None: ...
     def tell_moderators(self, frame: bytes) -> None: ...
     def put_out(self, put_out: PutOut) -> None: ...
+    def put_out_barred(self) -> None: ...
     def announce(self, text: str) -> None: ...
     def addresses_of(self, person_id: str) -> set[str]: ...
     def is_operator(self, person_id: str) -> bool: ...
@@ -97,6 +99,31 @@ class Acts:
     def is_idle(self) -> bool:
         """Nothing is being stored: a room that is read anew would not find it."""
         return not (self._storing or self._reacting)
+
+    def learn(self, news: News) -> None:
+        """Take the order as a commit left it; what this server did itself has had its effect."""
+        if not news.is_ours:
+            self._heard_of_others(news)
+        elif news.entries:
+            self._stored = self._stored.changed(news.entries)
+            self._judge_anew()
+
+    def _heard_of_others(self, news: News) -> None:
+        claim, self._ownership = self._ownership, {}  # somebody else was there before
+        self._note_held(news.held)
+        for person_id in news.kicked:
+            self._host.put_out(PutOut(Out("kick"), person_id))
+        if not (claim or news.entries or news.is_all):
+            return
+        was_announced = self.order.rules.announcement
+        self._stored = Order.of(news.entries) if news.is_all else self._stored.changed(news.entries)
+        self._judge_anew()
+        self._host.put_out_barred()
+        everybody = self._host.people.ids()
+        self._host.tell_you(everybody if news.is_all else self._concerned({**claim, **news.entries}))
+        announcement = self.order.rules.announcement
+        if announcement is not None and announcement != was_announced:
+            self._host.announce(announcement.text)
 
     # Coming in
 
@@ -163,7 +190,7 @@ class Acts:
         spoke_s = 0.0 if self.order.is_plain else self._judge(member, draft)
         if self._ownership or draft.hold_for or spoke_s:
             self._storing += 1
-            draft.entries = self._ownership
+            draft.claim = self._ownership
             draft.done = partial(self._drafted, draft, spoke_s, done)
         return draft
 
@@ -192,10 +219,8 @@ class Acts:
         return self._paces.take(member.person_id, self.order.slow_s(self.rank_of(member), _now_ms()))
 
     def _drafted(self, draft: Draft, spoke_s: float, done: Done, outcome: int | ProtocolError) -> None:
-        if draft.entries and isinstance(outcome, int):
-            self._stored = self._stored.changed(draft.entries)
-            if self._ownership is draft.entries:
-                self._ownership = {}
+        if isinstance(outcome, int):
+            self._claimed(draft.claim)
         is_held = not isinstance(outcome, int) and outcome.code == "held"
         if not (draft.is_new and (is_held or isinstance(outcome, int))):
             self._paces.give_back(draft.by.id, spoke_s)
@@ -308,29 +333,42 @@ class Acts:
         stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._under_way.append(decision)
         self._storing += 1
-        entries = {**self._ownership, **decision.entries}
-        done = partial(self._enacted, decision, self._ownership, stored)
-        further = tuple(_further(extra) for extra in decision.extra)
-        event, work, record = decision.event, decision.work, decision.record
-        self._log.append(Change(self._host.name, by, done, event, work, entries, record, further))
+        change = Change(
+            self._host.name,
+            by,
+            lambda outcome: self._enacted(decision, change, stored, outcome),
+            decision.event,
+            decision.work,
+            decision.entries,
+            self._ownership,
+            decision.record,
+            tuple(_further(extra) for extra in decision.extra),
+        )
+        self._log.append(change)
         return stored
 
     def _enacted(
-        self, decision: Decision, ownership: Entries, stored: "asyncio.Future[int]", outcome: int | ProtocolError
+        self, decision: Decision, change: Change, stored: "asyncio.Future[int]", outcome: int | ProtocolError
     ) -> None:
         self._under_way.remove(decision)
         if isinstance(outcome, int):
-            self._stored = self._stored.changed({**ownership, **decision.entries})
-            if self._ownership is ownership:
-                self._ownership = {}
+            self._claimed(change.claim)
+            self._stored = self._stored.changed(decision.entries)
             self._take_effect(decision)
         else:
-            self._undo()
+            self._judge_anew()
         _settle(stored, outcome)
         self._settled()
 
-    def _undo(self) -> None:
-        """The order without an act that could not be stored."""
+    def _claimed(self, claim: Entries) -> None:
+        """The room is its opener's; an empty claim was none, or came too late."""
+        if claim:
+            self._stored = self._stored.changed(claim)
+            if self._ownership is claim:
+                self._ownership = {}
+
+    def _judge_anew(self) -> None:
+        """By the order as it is stored, with what is under way: an act could not be stored, or another server's was."""
         self.order = self._stored.changed(self._ownership)
         for decision in self._under_way:
             self.order = self.order.changed(decision.entries)
@@ -338,13 +376,16 @@ class Acts:
     def _take_effect(self, decision: Decision) -> None:
         for put_out in decision.put_out:
             self._host.put_out(put_out)
-        concerned = [key.removeprefix("person:") for key in decision.entries if key.startswith("person:")]
-        if RAID_INSIDERS in decision.entries:
-            concerned = self._host.people.ids()
-        if concerned:
+        if concerned := self._concerned(decision.entries):
             self._host.tell_you(concerned)
         if _purged(decision):
             self._recount()  # what these people said may have waited for review
+
+    def _concerned(self, entries: Entries) -> list[str]:
+        """Who may stand otherwise in the room than before."""
+        if RAID_INSIDERS in entries:
+            return self._host.people.ids()
+        return [key.removeprefix("person:") for key in entries if key.startswith("person:")]
 
     def _settled(self) -> None:
         self._storing -= 1
@@ -384,7 +425,8 @@ class Acts:
         refused: dict[int, ProtocolError] = {}
         done = partial(self._reacted, reacting, refused)
         event = Reacted(0, 0, [])
-        self._log.append(Change(self._host.name, "", done, event, work, self._ownership, refused=refused))
+        change = Change(self._host.name, "", done, event, work, claim=self._ownership, refused=refused)
+        self._log.append(change)
 
     def _reacted(
         self,
@@ -447,12 +489,16 @@ class Acts:
 
     def _recounted(self, counting: "asyncio.Future[int]") -> None:
         self._counting = None
-        if not counting.cancelled() and counting.exception() is None and counting.result() != self.held:
-            self.held = counting.result()
-            self._host.tell_moderators(encode(Waiting(self.held)))
+        if not counting.cancelled() and counting.exception() is None:
+            self._note_held(counting.result())
         if self._is_recount_due:
             self._recount()
         self._settled()
+
+    def _note_held(self, held: int) -> None:
+        if held != self.held:
+            self.held = held
+            self._host.tell_moderators(encode(Waiting(held)))
 
 
 _ActOnPerson = GiveRole | Mute | Ban | Kick | Purge

@@ -21,6 +21,7 @@ from chat.protocol import (
     Invite,
     Links,
     Me,
+    Out,
     Pattern,
     Person,
     ProtocolError,
@@ -68,6 +69,11 @@ class Barred(Exception):
         self.sentence = sentence
         self.until = until  # ms; None: for good, or until somebody lets him in
         self.reason = reason
+
+    @property
+    def out(self) -> Out:
+        """The last frame of a socket that is closed for it."""
+        return Out(self.code, UNSET if self.until is None else self.until, self.reason or UNSET)
 
 
 @dataclass(frozen=True)

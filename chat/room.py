@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -26,8 +27,9 @@ from tornado.concurrent import future_set_result_unless_cancelled
 
 from chat.acts import Acts
 from chat.decisions import PutOut
-from chat.eventlog import EventLog, Opening, is_ours
+from chat.eventlog import EventLog, News, Opening, is_ours
 from chat.frames import Deflater, Frames, text_frame
+from chat.order import Barred
 from chat.presence import CROWD, People
 from chat.protocol import (
     PLAIN_NEWCOMER,
@@ -159,7 +161,7 @@ class Room:
         self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
         self._rewritings = 0  # acts that may have rewritten something, however far back
         self._entering = 0
-        self._early: list[tuple[list[Event], dict[int, bytes]]] = []  # committed while the room was loading
+        self._early: list[Callable[[], None]] = []  # what was committed while the room was loading
         self._last_seq = 0  # of what is to be said; shown_seq once it is
         self._first_seq = 1  # the oldest that is kept
         self._recent = Recent(max(limits.history, 1))
@@ -262,8 +264,8 @@ class Room:
         self._epoch = self._log.epoch
         self.acts.begin(opening.entries, opening.held)
         early, self._early = self._early, []
-        for events, changed in early:
-            self.show(events, changed)
+        for take in early:
+            take()
 
     async def _cursor(self, past: Past | None) -> tuple[str | UnsetType, int]:
         """What to say of a client's past, and after which seq to feed him."""
@@ -381,7 +383,7 @@ class Room:
     def show(self, events: list[Event], changed: dict[int, bytes]) -> None:
         """Take committed events, in order, which are shown with the next flush, and what was rewritten by them."""
         if self._opening is None:
-            self._early.append((events, changed))
+            self._early.append(partial(self.show, events, changed))
             return
         for event in events:
             if event.seq > self._last_seq:  # else it was read when the room loaded
@@ -412,6 +414,13 @@ class Room:
         """The log goes on in another epoch, with all that was shown: whoever is here resumes in that one."""
         self._opening, self._epoch = opening, self._log.epoch
         self.tell(encode(Status(self._log.storing, self._epoch)))
+
+    def learn(self, news: News) -> None:
+        """Take what a commit changed besides the events that follow."""
+        if self._opening is None:
+            self._early.append(partial(self.learn, news))
+        else:
+            self.acts.learn(news)
 
     async def said(self) -> None:
         """Return when there is nothing left to say."""
@@ -565,6 +574,16 @@ class Room:
             if member.person_id == put_out.person or is_there:
                 self._dismiss(member)
                 member.put_out(put_out.out)
+
+    def put_out_barred(self) -> None:
+        """Close the sockets of those whom the order no longer lets in; a lock is for those who come."""
+        for member in self.everybody():
+            try:
+                self.acts.check_entry(member)
+            except Barred as barred:
+                if barred.code != "locked":
+                    self._dismiss(member)
+                    member.put_out(barred.out)
 
     def addresses_of(self, person_id: str) -> set[str]:
         return {member.address_key for member in self.people.sockets(person_id)}

@@ -530,7 +530,7 @@ class PutOutTest(ActsTestCase):
     async def test_putting_out_by_name_looks_at_that_person_alone(self) -> None:
         """An invitation that is revoked may put out thousands: each must not cost a look at all."""
         ann, bob = await self.pair()
-        with mock.patch.object(Room, "_everybody", side_effect=AssertionError):
+        with mock.patch.object(Room, "everybody", side_effect=AssertionError):
             self.assertEqual(await self.code(ann, "kick", person=bob.id), "done")
             self.assertEqual(await bob.closed(), 1008)
 

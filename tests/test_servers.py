@@ -119,3 +119,70 @@ def test_who_was_shown_what_redis_has_forgotten_begins_anew(
         assert (ann.welcome["resumed"], ann.welcome["head"]) == ("reset", 0)
         ann.say("anew")
         assert ann.hear("message")["seq"] == 1
+
+
+# What is decided in a room
+
+
+def test_a_room_belongs_to_who_spoke_in_it_first(servers: list[ServerProcess]) -> None:
+    """Two servers may each have let somebody in first; one of the two hears that it is not his."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, name="Bo") as bo:
+        assert [each.welcome["you"]["role"] for each in (ann, bo)] == ["owner", "owner"]
+        ann.say("mine")
+        assert "role" not in told(bo, "you", id=bo.welcome["you"]["id"])
+        bo.say("hello")
+        bo.send(type="rules", ref="r", slow_s=5)
+        assert told(bo, "error", ref="r")["code"] == "forbidden"
+        ann.send(type="rules", ref="r", slow_s=5)
+        assert told(ann, "done", ref="r")["seq"] == 3
+
+
+@pytest.fixture
+def house(servers: list[ServerProcess]) -> Iterator[tuple[Client, Client]]:
+    """Ann, who owns the room, on one server, and Bo on the other."""
+    with Client(servers[0].url, name="Ann") as ann:
+        ann.say("mine")
+        told(ann, "message", seq=1)
+        with Client(servers[1].url, name="Bo") as bo:
+            bo.say("hello")
+            told(ann, "message", seq=2)
+            yield ann, bo
+
+
+def test_a_mute_holds_on_every_server(house: tuple[Client, Client]) -> None:
+    """From its event on; and so does its end."""
+    ann, bo = house
+    bo_id = bo.welcome["you"]["id"]
+    ann.send(type="mute", person=bo_id, seconds=60)
+    assert told(bo, "you", muted_until=told(bo, "act")["until"])["id"] == bo_id
+    bo.say("but", client_id="muted")
+    assert told(bo, "error", client_id="muted")["code"] == "muted"
+    ann.send(type="mute", person=bo_id, seconds=0)
+    told(bo, "act", until=0)
+    bo.say("again", client_id="again")
+    assert told(bo, "ack", client_id="again")["seq"] == 5
+
+
+@pytest.mark.parametrize("act", ["kick", "ban"])
+def test_who_is_put_out_is_put_out_of_every_server(
+    house: tuple[Client, Client], servers: list[ServerProcess], act: str
+) -> None:
+    """And the banned do not come in again, on either."""
+    ann, bo = house
+    ann.send(type=act, person=bo.welcome["you"]["id"])
+    assert told(bo, "out")["why"] in (act, "banned")
+    if act == "ban":
+        for server in servers:
+            # At the handshake where the room is at hand, else with `out` in the place of `welcome`.
+            with pytest.raises((websocket.WebSocketBadStatusException, ValueError)):
+                Client(server.url, cookie=bo.cookie)
+
+
+def test_moderators_of_every_server_hear_what_waits_for_review(house: tuple[Client, Client]) -> None:
+    """The filter of one holds what is said on the other."""
+    ann, bo = house
+    ann.send(type="filter", ref="f", patterns=[{"pattern": "spam", "action": "hold"}])
+    told(ann, "done", ref="f")
+    bo.say("spam", client_id="s")
+    assert told(bo, "error", client_id="s")["code"] == "held"
+    assert told(ann, "waiting")["held"] == 1

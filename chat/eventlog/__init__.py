@@ -70,6 +70,7 @@ class Draft:
     reply_to: int | None
     done: Done
     entries: Entries = field(default_factory=dict)  # of the room's order, stored in the same commit
+    claim: Entries = field(default_factory=dict)  # the same, if the room was unused; the log empties it if it was not
     hold_for: str = ""  # why it is not to be shown yet: it waits for a moderator instead
     held: int = 0  # the held message that this is, now that a moderator shows it: it is held no longer
     refusal: ProtocolError | None = None  # why it is not to be stored, if it was not before
@@ -140,6 +141,7 @@ class Change:
     event: ActEvent | None = None
     work: Work | None = None
     entries: Entries = field(default_factory=dict)
+    claim: Entries = field(default_factory=dict)
     record: Record | None = None
     """For the moderators; its id and `at` come from the log, and of whose message it is, if that is not said. There is
     none of what somebody does to his own message."""
@@ -153,6 +155,20 @@ class Slice(NamedTuple):
     events: list[Event]
     more_before: bool
     more_after: bool
+
+
+class News(NamedTuple):
+    """What a commit changed in a room besides its events.
+
+    The entries of its order (`is_all`: not only those that changed), how many messages wait for review, who was put out
+    by it, and whether it was this server's own commit.
+    """
+
+    entries: Entries
+    held: int
+    is_ours: bool
+    kicked: list[str]
+    is_all: bool = False
 
 
 class EpochStart(NamedTuple):
@@ -185,6 +201,8 @@ class EventLog(Protocol):
     """Told of the events of a commit and, by seq, of the stored events that it rewrote: their new bodies. What was
     rewritten long ago may be left out; nothing newer than 2,048 events before the head is."""
     on_storing: Callable[[bool], None]
+    on_news: Callable[[str, News], None]
+    """A log that others share tells it in the order of the commits, before their events."""
     on_epoch: Callable[[str, Opening], None]
     """A log that others share may begin an epoch while a room is open. All that was told of it is still there."""
     on_lost: Callable[[str], None]

@@ -58,7 +58,7 @@ def change(placing: Placing, asked: Change) -> int:
     tail = placing.tail(asked.room)
     seq = _do(placing, tail, asked)
     for event, work, record in asked.further:
-        _do(placing, tail, replace(asked, event=event, work=work, record=record, entries={}))
+        _do(placing, tail, replace(asked, event=event, work=work, record=record, entries={}, claim={}))
     return seq
 
 
@@ -74,7 +74,7 @@ def _store_act(placing: Placing, tail: Tail, asked: Change) -> int:
     seq = placing.add_event(tail, asked.event, asked.by) if asked.event is not None else 0
     if type(asked.event) is RulesChanged:
         _take_down(placing, tail, asked.event)
-    placing.enter(tail, asked.entries)
+    placing.enter(tail, {**asked.claim, **asked.entries})
     if asked.record is not None:
         _record(placing, tail, asked.record)
     return seq
@@ -225,7 +225,7 @@ def _react(placing: Placing, tail: Tail, asked: Change) -> int:
     changes = _retold(placing, tail, messages.values())
     if not changes:
         return 0
-    placing.enter(tail, asked.entries)
+    placing.enter(tail, {**asked.claim, **asked.entries})
     return _tell_reactions(placing, tail, changes)
 
 

@@ -118,8 +118,7 @@ class Placing:
             raise self._hold(tail, draft)
         if draft.held:
             self._release(tail, draft)
-        if draft.entries:
-            self.enter(tail, draft.entries)
+        self.enter(tail, {**draft.claim, **draft.entries})
         seq, at = self._next(tail)
         reply_to = UNSET if draft.reply_to is None else draft.reply_to
         self._add(tail, Message(seq, at, draft.by, draft.text, reply_to), "message", draft.by.id, draft.client_id)
@@ -164,8 +163,7 @@ class Placing:
         )
         if draft.client_id:
             tail.held[draft.by.id, draft.client_id] = False
-        if draft.entries:
-            self.enter(tail, draft.entries)
+        self.enter(tail, {**draft.claim, **draft.entries})
         draft.is_new = True
         return waiting()
 

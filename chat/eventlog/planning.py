@@ -129,6 +129,8 @@ class Plan:
 
 async def plan(plan: Plan, asked: Change) -> None:
     """Decide what is to be done; raises ProtocolError."""
+    if asked.claim:
+        plan.deeds.append(("claim", entered(asked.claim)))
     await _do(plan, asked, asked.event, asked.work, asked.record, asked.entries)
     for event, work, record in asked.further:
         await _do(plan, asked, event, work, record, {})

@@ -29,7 +29,9 @@ from chat.eventlog import (
     RETOLD,
     Change,
     Draft,
+    Entries,
     EpochStart,
+    News,
     Opening,
     Slice,
     commit_seconds,
@@ -49,7 +51,7 @@ from chat.eventlog.line import ANSWER_S, Line, LineLost, Subscription
 from chat.eventlog.meeting import Meeting
 from chat.eventlog.planning import AT, FIRST, SEQ, HeldRow, Plan, entered, plan, template
 from chat.eventlog.readings import Readings
-from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, Message, Person, ProtocolError, Rules, Trimmed
+from chat.protocol import MAX_PAGE_BYTES, Acted, Event, HeldMessage, Message, Person, ProtocolError, Rules, Trimmed
 
 log = logging.getLogger("chatroom")
 
@@ -81,6 +83,11 @@ class _Told(msgspec.Struct):
     events: list[msgspec.Raw]
     changed: dict[str, msgspec.Raw]
     entries: dict[str, msgspec.Raw]
+    held: int
+
+    @property
+    def order(self) -> Entries:
+        return {key: None if (body := bytes(raw)) == b"null" else body for key, raw in self.entries.items()}
 
     def after(self, seq: int) -> list[Event]:
         numbered = enumerate(self.events, self.seq)
@@ -94,7 +101,15 @@ class _Stamp(msgspec.Struct):
 _decode_told = msgspec.json.Decoder(_Told).decode
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
 _decode_held = msgspec.json.Decoder(HeldRow).decode
+_decode_acted = msgspec.json.Decoder(Acted).decode
 _decode_rules = msgspec.json.Decoder(Rules).decode
+
+
+class _Stored(NamedTuple):
+    """An answer to each deed, and whether the room was unused before."""
+
+    answers: list[Any]
+    was_unused: bool
 
 
 class _Keeping(NamedTuple):
@@ -146,6 +161,7 @@ class RedisLog:
         self.storing = True
         self.on_events: Callable[[str, list[Event], dict[int, bytes]], None] = lambda room, events, changed: None
         self.on_storing: Callable[[bool], None] = lambda storing: None
+        self.on_news: Callable[[str, News], None] = lambda room, news: None
         self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
         self.on_lost: Callable[[str], None] = lambda room: None
         self._meeting = Meeting(url)
@@ -231,14 +247,16 @@ class RedisLog:
         match batch[0]:
             case Draft():
                 drafts = [each for each in batch if isinstance(each, Draft)]
-                answers = await self._commit(room, [], [_deed(draft) for draft in drafts])
+                answers, was_unused = await self._commit(room, [], [_deed(draft) for draft in drafts])
+                for draft in drafts:
+                    draft.claim = draft.claim if was_unused else {}
                 return [_outcome(draft, answer) for draft, answer in zip(drafts, answers, strict=True)]
             case Change() as change:
                 return [await self._change(room, change)]
             case _Keeping(since_ms, events):
-                return list(await self._commit(room, [], [("trim", since_ms, events, _TRIMMED)]))
+                return list((await self._commit(room, [], [("trim", since_ms, events, _TRIMMED)])).answers)
             case _Clearing():
-                return list(await self._commit(room, [], [("clear", _CLEARED)]))
+                return list((await self._commit(room, [], [("clear", _CLEARED)])).answers)
 
     async def _change(self, room: _Room, asked: Change) -> int:
         """Plan an act and store it, as often as it takes until nothing has come in between."""
@@ -247,14 +265,15 @@ class RedisLog:
             await plan(planned, asked)
             if not planned.deeds:
                 return 0
-            answers = await self._commit(room, planned.seen, planned.deeds)
-            if answers is not None:
+            answers, was_unused = await self._commit(room, planned.seen, planned.deeds)
+            if answers:
+                asked.claim = asked.claim if was_unused else {}
                 seqs = [answer for deed, answer in zip(planned.deeds, answers, strict=True) if deed[0] == "event"]
                 return int(seqs[-1 if isinstance(asked.work, list) else 0]) if seqs else 0
         raise not_stored()
 
-    async def _commit(self, room: _Room, seen: list[Any], deeds: list[Any]) -> Any:
-        """The answer to each deed; None if what was seen is no longer so."""
+    async def _commit(self, room: _Room, seen: list[Any], deeds: list[Any]) -> _Stored:
+        """The answer to each deed; none if what was seen is no longer so."""
         now_ms = _now_ms()
         of_batch = room.keys.of_batch(room.batch, now_ms)
         packed = (_pack(seen), _pack(deeds))
@@ -267,12 +286,12 @@ class RedisLog:
             except LineLost:  # whether it was done or not: the same batch is not done twice
                 await self._line.up()
         if answer == b"changed":
-            return None
-        is_told, answers, count = _unpack(answer)
+            return _Stored([], False)
+        is_told, answers, count, was_unused = _unpack(answer)
         stored_events.inc(count)
         if is_told and all(told.by != room.batch for told in room.queue):
             room.unheard.add(room.batch)
-        return answers
+        return _Stored(answers, was_unused)
 
     # Letting go
 
@@ -378,6 +397,7 @@ class RedisLog:
                 self._readings.outdate(room.name)
                 room.rewritings = told.rewritings
             room.seq += len(events)
+            self.on_news(room.name, News(told.order, told.held, told.by.startswith(f"{self._me}:"), _kicked(events)))
             self.on_events(room.name, events, {int(seq): bytes(body) for seq, body in told.changed.items()})
         if room.catching_up is None and not room.caught_up.is_set() and not room.batch:
             room.catching_up = asyncio.ensure_future(self._catch_up(room))
@@ -404,8 +424,9 @@ class RedisLog:
 
     async def _fill(self, room: _Room) -> None:
         """Show what was stored meanwhile, and what was rewritten; or say that what was shown is lost."""
-        first, head, _, starts, _, _, rewritings = await self._read_now(room.keys, "opening", 0, 0)
-        opening = Opening(head, [], _starts(starts), first)
+        found = await self._read_now(room.keys, "opening", 0, 0)
+        opening, rewritings = _opening(found), found[-1]
+        first, head = opening.first, opening.head
         if not is_ours(self.epochs, opening, self.epoch, head, room.epoch, room.seq):
             log.error("room %s has lost what was shown of it: its members begin anew", ascii(room.name))
             room.seq, room.rewritings, room.epoch = head, rewritings, self.epoch
@@ -421,6 +442,7 @@ class RedisLog:
             self.on_epoch(room.name, opening)
         _missed.inc(len(missed))
         room.seq, room.rewritings = head, rewritings
+        self.on_news(room.name, News(opening.entries, opening.held, False, _kicked(missed), is_all=True))
         if missed or changed:
             self.on_events(room.name, missed, {event.seq: event.body for event in changed})
 
@@ -468,16 +490,7 @@ class RedisLog:
             followed.linger = None
         async with asyncio.timeout(WAIT_S):
             await followed.caught_up.wait()
-        found = await self._read(room, "opening", recent, MAX_PAGE_BYTES)
-        first, head, (_, _, start, bodies), starts, entries, held, _ = found
-        return Opening(
-            head,
-            _events(start, bodies),
-            _starts(starts),
-            first,
-            {key: body.encode() for key, body in zip(entries[::2], entries[1::2], strict=True)},
-            held,
-        )
+        return _opening(await self._read(room, "opening", recent, MAX_PAGE_BYTES))
 
     async def before(self, room: str, seq: int | None, limit: int) -> Slice:
         found = await self._read(room, "before", False if seq is None else seq, limit, MAX_PAGE_BYTES)
@@ -608,6 +621,8 @@ def _deed(draft: Draft) -> tuple[Any, ...]:
         rest["hold"] = template(row)
     if draft.held:
         rest["release"] = str(draft.held)
+    if draft.claim:
+        rest["claim"] = entered(draft.claim)
     if draft.entries:
         rest["entries"] = entered(draft.entries)
     return ("say", ids, draft.by.id, body, False if draft.reply_to is None else draft.reply_to, rest)
@@ -652,6 +667,17 @@ def _slice(page: list[Any], low: int, high: int) -> Slice:
         low, high = events[0].seq, events[-1].seq
     is_empty = first > head
     return Slice(events, first < low and not is_empty, high < head and not is_empty)
+
+
+def _opening(found: list[Any]) -> Opening:
+    first, head, (_, _, start, bodies), starts, entries, held, _ = found
+    order = {key: body.encode() for key, body in zip(entries[::2], entries[1::2], strict=True)}
+    return Opening(head, _events(start, bodies), _starts(starts), first, order, held)
+
+
+def _kicked(events: list[Event]) -> list[str]:
+    acts = (_decode_acted(event.body) for event in events if event.body.startswith(b'{"type":"act"'))
+    return [acted.whom.id for acted in acts if acted.act == "kick"]
 
 
 def _starts(numbers: list[str]) -> list[EpochStart]:

@@ -18,6 +18,7 @@ from chat.eventlog import (
     BATCH_DRAFTS,
     Change,
     Draft,
+    News,
     Opening,
     Slice,
     commit_seconds,
@@ -61,6 +62,7 @@ class SqliteLog:
         self.storing = True
         self.on_events: Callable[[str, list[Event], dict[int, bytes]], None] = lambda room, events, changed: None
         self.on_storing: Callable[[bool], None] = lambda storing: None
+        self.on_news: Callable[[str, News], None] = lambda room, news: None
         self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
         self.on_lost: Callable[[str], None] = lambda room: None
         self._asked: list[Asked] = []

@@ -4,7 +4,7 @@
 -- whoever asks has told, what the batch was planned on and what is asked, both packed, and how many may be held.
 -- Returns "changed" if that is no longer so, else an answer for each that asked: its seq, -seq if it was known before, or
 -- a code. Told to subscribers, as JSON: whose batch it is, the first seq and the time of its events, their bodies, the new
--- bodies of stored events, and the entries that changed.
+-- bodies of stored events, the entries that changed, and how many messages are held.
 --
 -- In what is stored, control characters stand for what is only known here: \1 a new event's seq, \2 its time, \3 the
 -- number of a record, \4 the first seq that is kept. JSON has none of its own.
@@ -82,12 +82,20 @@ local function remove(at_seq)
     return edit and tonumber(edit)
 end
 
+local is_unused = last == 0 and call('HLEN', ENTRIES) == 0
+local held_before = call('HLEN', HELD)
+
 local function enter(entries)
     for _, entry in ipairs(entries) do
         local key, value = entry[1], entry[2]
         entered[#entered + 1] = cjson.encode(key) .. ':' .. (value or 'null')
         if value then call('HSET', ENTRIES, key, value) else call('HDEL', ENTRIES, key) end
     end
+end
+
+-- Whoever opens a room owns it; two servers may each have let somebody in first.
+local function claim(entries)
+    if is_unused then enter(entries) end
 end
 
 -- Messages
@@ -125,7 +133,7 @@ local function say(asked)
     if reply_to and not is_message(reply_to) then return 'not_found' end
     if rest.hold then
         local held = hold(ids, rest.hold)
-        if held == 'held' then enter(rest.entries or {}) return 'newly_held' end
+        if held == 'held' then claim(rest.claim or {}) enter(rest.entries or {}) return 'newly_held' end
         return held
     end
     if rest.release then
@@ -134,6 +142,7 @@ local function say(asked)
         known[ids] = nil
         is_rewriting = true
     end
+    claim(rest.claim or {})
     enter(rest.entries or {})
     place(template, person, 'said')
     if ids ~= '' then
@@ -271,6 +280,7 @@ local deeds = {
     remove = function(asked) remove(asked[2]) return 0 end,
     unsay = function(asked) remove_message(asked[2], asked[3]) return 0 end,
     purge = function(asked) purge(asked[2]) return 0 end,
+    claim = function(asked) claim(asked[2]) return 0 end,
     enter = function(asked) enter(asked[2]) return 0 end,
     record = function(asked) record(asked[2], asked[3]) return 0 end,
     refuse = function(asked) refuse(asked[2], asked[3]) return 0 end,
@@ -309,7 +319,8 @@ end
 local rewritings = call('HINCRBY', ROOM, 'rewritings', is_rewriting and 1 or 0)
 if next(said_before) then call('EXPIRE', TODAY, DAYS_S) end
 
-local is_told = seq > last or is_rewriting or #entered > 0
+local held = call('HLEN', HELD)
+local is_told = seq > last or is_rewriting or #entered > 0 or held ~= held_before
 if is_told then
     local events, retold = {}, {}
     for each = last + 1, seq do events[#events + 1] = placed[each] end
@@ -319,8 +330,8 @@ if is_told then
     call('PUBLISH', ROOM, '{"by":"' .. token .. '","seq":' .. number(last + 1) .. ',"at":' .. number(at)
         .. ',"rewritings":' .. number(rewritings)
         .. ',"events":[' .. table.concat(events, ',') .. '],"changed":{' .. table.concat(retold, ',')
-        .. '},"entries":{' .. table.concat(entered, ',') .. '}}')
+        .. '},"entries":{' .. table.concat(entered, ',') .. '},"held":' .. number(held) .. '}')
 end
-answer = cmsgpack.pack({ is_told, outcomes, seq - last })
+answer = cmsgpack.pack({ is_told, outcomes, seq - last, is_unused })
 call('SET', ANSWERED, answer, 'EX', ANSWERED_S)
 return answer
