@@ -35,6 +35,7 @@ from chat.eventlog.redis import RedisLog
 from chat.eventlog.sqlite import SqliteLog
 from chat.languages import BrokenTable, Languages
 from chat.limits import RateLimit, Turns
+from chat.neighbours import decode_telling
 from chat.order import Barred
 from chat.protocol import CloseCode, ProtocolError
 from chat.proxies import Proxies
@@ -119,6 +120,8 @@ class ChatSocket(FramesHandler, http.Answer):
         server.turns = Turns(serving.WELCOME_BACK_PER_S, serving.WELCOME_AT_ONCE)
         event_log.on_events, event_log.on_storing = server.show, server.tell_storing
         event_log.on_news = server.learn
+        event_log.on_telling, event_log.on_following = server.hear_server, server.begin_sharing
+        event_log.on_server_gone = server.forget_server
         event_log.on_epoch, event_log.on_lost = server.begin_epoch, server.begin_anew
         return server
 
@@ -339,6 +342,21 @@ class ChatSocket(FramesHandler, http.Answer):
         cls.post_all()
         if room_name in cls.rooms:
             cls.rooms[room_name].learn(news)
+
+    @classmethod
+    def hear_server(cls, room_name: str, payload: bytes) -> None:
+        if room_name in cls.rooms:
+            cls.rooms[room_name].hear(decode_telling(payload))
+
+    @classmethod
+    def begin_sharing(cls, room_name: str) -> None:
+        if room_name in cls.rooms:
+            cls.rooms[room_name].begin_sharing()
+
+    @classmethod
+    def forget_server(cls, server: str) -> None:
+        for room in cls.rooms.values():
+            room.forget_server(server)
 
     @classmethod
     def begin_epoch(cls, room_name: str, opening: Opening) -> None:

@@ -1,13 +1,13 @@
 """Who is in a room and what changed since it was last said.
 
-Owns the people of one room, their sockets and their names. Knows no clock and sends nothing.
-Invariants: no two people present carry names that look alike; what is reported is netted, so
-that whoever came and went in between is not mentioned.
+Owns the people of one room, their sockets here, the other servers they are on, and their names. Knows no clock and
+sends nothing. Invariants: no two people present carry names that look alike, but for the moment in which another server
+has yet to hear of it; what is reported is netted, so that whoever came and went in between is not mentioned.
 """
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from chat.identity import MAX_DISPLAY_NAME, folded_skeleton, lookalike_keys
 from chat.protocol import Person, Presence
@@ -18,10 +18,21 @@ _SMALL_AGAIN = 80
 _KINDS = 10_000  # names whose next number is remembered
 
 
+class Naming(NamedTuple):
+    """Somebody in a room, since when he is there, and how often he got another name."""
+
+    person: Person
+    since_ms: int
+    times_named: int
+
+
 @dataclass(slots=True)
 class _Here:
     person: Person
+    since_ms: int
+    times_named: int = 0
     sockets: set[Any] = field(default_factory=set)
+    servers: set[str] = field(default_factory=set)  # other ones on which he is
 
 
 class People:
@@ -41,28 +52,34 @@ class People:
 
     # Coming and going
 
-    def join(self, id: str, wish: str, socket: Any) -> Person:
+    def join(self, id: str, wish: str, socket: Any, now_ms: int = 0) -> Person:
         """Let a socket of a person in; his name is the wish, or the next one that is free."""
         here = self._here.get(id)
         if here is None:
             self._remember(id)
-            here = self._here[id] = _Here(Person(id, self._free_name(id, wish)))
+            here = self._here[id] = _Here(Person(id, self._free_name(id, wish)), now_ms)
             self._take_name(here.person)
         here.sockets.add(socket)
         return here.person
 
     def leave(self, id: str, socket: Any) -> bool:
-        """Let a socket go, if it was here; True if with his last one the person is gone and his name free."""
+        """Let a socket go, if it was here; True if it was the person's last one here.
+
+        With it he is gone, and his name free, unless another server has him.
+        """
         here = self._here.get(id)
         if here is None or socket not in here.sockets:
             return False
         here.sockets.remove(socket)
-        if here.sockets:
-            return False
-        self._remember(id)
-        self._free(here.person)
-        del self._here[id]
-        return True
+        if not here.sockets:
+            self._forget_absent(here)
+        return not here.sockets
+
+    def _forget_absent(self, here: _Here) -> None:
+        if not here.sockets and not here.servers:
+            self._remember(here.person.id)
+            self._free(here.person)
+            del self._here[here.person.id]
 
     def rename(self, id: str, wish: str) -> Person:
         """Give a person another name, as near to the wish as is free."""
@@ -70,8 +87,65 @@ class People:
         self._remember(id)
         self._free(here.person)
         here.person = Person(id, self._free_name(id, wish))
+        here.times_named += 1
         self._take_name(here.person)
         return here.person
+
+    # On other servers
+
+    def is_here(self, server: str, theirs: Naming) -> list[str]:
+        """Another server has somebody, under this name; returns who of us is called otherwise now.
+
+        One who is on both has the name that was given him last. Of two whose names look alike the one who came later
+        gives way, on the server where he is.
+        """
+        person = theirs.person
+        here = self._here.get(person.id)
+        renamed = []
+        if here is None:
+            self._remember(person.id)
+            here = self._here[person.id] = _Here(person, theirs.since_ms, theirs.times_named)
+            insort(self._by_name, _place(person))
+        elif (theirs.times_named, person.name) > (here.times_named, here.person.name):
+            self._remember(person.id)
+            self._free(here.person)
+            here.person, here.times_named = person, theirs.times_named
+            insort(self._by_name, _place(person))
+            renamed += [person.id] if here.sockets else []
+        here.servers.add(server)
+        here.since_ms = min(here.since_ms, theirs.since_ms)
+        return renamed + self._make_way(here)
+
+    def _make_way(self, here: _Here) -> list[str]:
+        person = here.person
+        others = {self._taken.get(key, person.id) for key in lookalike_keys(person.name)} - {person.id}
+        yielding = [id for id in others if _came_later(self._here[id], here) and self._here[id].sockets]
+        for id in yielding:
+            self._free_keys(self._here[id].person)
+        self._take_keys(person)
+        for id in yielding:
+            self.rename(id, self._here[id].person.name)
+        return yielding
+
+    def is_gone(self, server: str, id: str) -> None:
+        """Another server has somebody no more."""
+        here = self._here.get(id)
+        if here is not None and server in here.servers:
+            here.servers.remove(server)
+            self._forget_absent(here)
+
+    def on(self, server: str) -> list[str]:
+        """Who is here because another server has him."""
+        return [id for id, here in self._here.items() if server in here.servers]
+
+    def ours(self) -> list[str]:
+        """Who has a socket here."""
+        return [id for id, here in self._here.items() if here.sockets]
+
+    def our(self, id: str) -> Naming | None:
+        """Somebody who has a socket here."""
+        here = self._here.get(id)
+        return Naming(here.person, here.since_ms, here.times_named) if here is not None and here.sockets else None
 
     def get(self, id: str) -> Person:
         return self._here[id].person
@@ -141,16 +215,32 @@ class People:
         return any(self._taken.get(key, id) != id for key in lookalike_keys(name))
 
     def _take_name(self, person: Person) -> None:
+        self._take_keys(person)
+        insort(self._by_name, _place(person))
+
+    def _take_keys(self, person: Person) -> None:
         for key in lookalike_keys(person.name):
-            self._taken[key] = person.id
-        insort(self._by_name, (person.name.casefold(), person.id))
+            self._taken.setdefault(key, person.id)
+
+    def _free_keys(self, person: Person) -> None:
+        for key in lookalike_keys(person.name):
+            if self._taken.get(key) == person.id:
+                del self._taken[key]
 
     def _free(self, person: Person) -> None:
-        for key in lookalike_keys(person.name):
-            self._taken.pop(key, None)
-        del self._by_name[bisect_left(self._by_name, (person.name.casefold(), person.id))]
+        self._free_keys(person)
+        del self._by_name[bisect_left(self._by_name, _place(person))]
         if not self._by_name:
             self._next_number.clear()
+
+
+def _came_later(one: _Here, other: _Here) -> bool:
+    return (one.since_ms, one.person.id) > (other.since_ms, other.person.id)
+
+
+def _place(person: Person) -> tuple[str, str]:
+    """Where somebody stands in the list by name."""
+    return person.name.casefold(), person.id
 
 
 def _net(presence: Presence, before: dict[str, Person | None], now: dict[str, Person]) -> None:

@@ -29,6 +29,7 @@ from chat.acts import Acts
 from chat.decisions import PutOut
 from chat.eventlog import EventLog, News, Opening, is_ours
 from chat.frames import Deflater, Frames, text_frame
+from chat.neighbours import Neighbours, Telling
 from chat.order import Barred
 from chat.presence import CROWD, People
 from chat.protocol import (
@@ -61,6 +62,7 @@ _TYPING_PEOPLE = 50  # in a larger room nobody is told who writes
 # and their answers share the next flush instead of waiting for one of their own: twice the messages a system call.
 _REST_SHARE, _REST_S = 0.5, 0.005
 _DEFLATING_MEMBERS = 4  # from here on compressing costs less than sending what it saves
+_SHARING_S = 0.1  # in which what other servers are told of people is gathered
 _PRESENCE_S = 1.0  # between two frames that tell what changed
 _PRESENCE_PER_MEMBER_S = 0.0005  # more in a large crowd, where each costs a system call: 2 % of a core at most
 
@@ -149,6 +151,8 @@ class Room:
         self._audience: _Audience | None = None  # made anew when somebody has come or gone
         self.people = People()
         self.acts = Acts(self, log)
+        self._neighbours = Neighbours(log.server, self.people, self._tell_neighbours)
+        self._sharing_timer: asyncio.TimerHandle | None = None
         self.shown_seq = 0
         self._log = log
         self._limits = limits
@@ -207,9 +211,9 @@ class Room:
             if self._opening is None:
                 await self._loaded()
             self.acts.check_entry(member)
-            person = self.people.join(member.person_id, wish, member)
+            person = self.people.join(member.person_id, wish, member, time.time_ns() // 1_000_000)
             self.acts.came(person, opens=self._is_unused and not member.is_plain)
-            self._note_presence()
+            self._note_presence(member.person_id)
             if member.is_plain:
                 self._plain_members[member] = None
                 self._audience = None
@@ -241,7 +245,7 @@ class Room:
         self._dismiss(member)
         if self.people.leave(member.person_id, member):
             self.acts.went(member.person_id)
-            self._note_presence()
+            self._note_presence(member.person_id)
         self.rest()
 
     async def _loaded(self) -> None:
@@ -263,6 +267,8 @@ class Room:
         self._opening = opening._replace(recent=[], entries={})
         self._epoch = self._log.epoch
         self.acts.begin(opening.entries, opening.held)
+        if self._log.server:
+            self.begin_sharing()
         early, self._early = self._early, []
         for take in early:
             take()
@@ -519,6 +525,9 @@ class Room:
         if self.is_idle:
             if self._presence_timer is not None:
                 self._presence_timer.cancel()
+            if self._sharing_timer is not None:
+                self._sharing_timer.cancel()
+                self._tell_changes()
             self._on_idle(self)
 
     # People
@@ -527,7 +536,7 @@ class Room:
         """Give a person another name and tell all his sockets which it is."""
         self.people.rename(member.person_id, wish)
         self.tell_you([member.person_id])
-        self._note_presence()
+        self._note_presence(member.person_id)
 
     def typing(self, member: Member) -> None:
         """Tell the others that somebody writes; in larger rooms nobody could follow."""
@@ -607,12 +616,50 @@ class Room:
         else:
             self._utter(_Utterance(b"", _NEWCOMER_FRAME))
 
-    def _note_presence(self) -> None:
+    def _note_presence(self, person_id: str = "") -> None:
         """Tell what changed, at most once a second, more rarely in a crowd; a join storm is a few frames for all."""
+        if person_id and self._log.server:
+            self._share(person_id)
         if self._presence_timer is None:
             loop = asyncio.get_running_loop()
             due_s = self._presence_told_s + max(_PRESENCE_S, _PRESENCE_PER_MEMBER_S * len(self._v1_members))
             self._presence_timer = loop.call_at(due_s, self._tell_presence)
+
+    # On other servers
+
+    def _share(self, person_id: str) -> None:
+        """Tell the other servers soon how it is with somebody here."""
+        self._neighbours.note(person_id)
+        if self._sharing_timer is None:
+            self._sharing_timer = asyncio.get_running_loop().call_later(_SHARING_S, self._tell_changes)
+
+    def _tell_changes(self) -> None:
+        self._sharing_timer = None
+        self._neighbours.tell_changes()
+
+    def _tell_neighbours(self, telling: Telling) -> None:
+        self._log.tell(self.name, encode(telling))
+
+    def begin_sharing(self) -> None:
+        """What other servers tell is heard from now on."""
+        if self.is_loaded:
+            self._neighbours.begin()
+
+    def hear(self, telling: Telling) -> None:
+        """Take what a server told of its people."""
+        before = len(self.people)
+        renamed = self._neighbours.hear(telling)
+        self.tell_you(renamed)
+        for person_id in renamed:
+            self._share(person_id)
+        self._note_presence()
+        if len(self.people) > before:
+            self._announce()
+
+    def forget_server(self, server: str) -> None:
+        """Another server is gone, and its people with it."""
+        if self._neighbours.forget(server):
+            self._note_presence()
 
     def _tell_presence(self) -> None:
         self._presence_timer = None

@@ -167,15 +167,13 @@ def test_a_mute_holds_on_every_server(house: tuple[Client, Client]) -> None:
 def test_who_is_put_out_is_put_out_of_every_server(
     house: tuple[Client, Client], servers: list[ServerProcess], act: str
 ) -> None:
-    """And the banned do not come in again, on either."""
+    """And the banned do not come in again."""
     ann, bo = house
     ann.send(type=act, person=bo.welcome["you"]["id"])
     assert told(bo, "out")["why"] in (act, "banned")
     if act == "ban":
-        for server in servers:
-            # At the handshake where the room is at hand, else with `out` in the place of `welcome`.
-            with pytest.raises((websocket.WebSocketBadStatusException, ValueError)):
-                Client(server.url, cookie=bo.cookie)
+        with pytest.raises(websocket.WebSocketBadStatusException):
+            Client(servers[0].url, cookie=bo.cookie)
 
 
 def test_moderators_of_every_server_hear_what_waits_for_review(house: tuple[Client, Client]) -> None:
@@ -186,3 +184,53 @@ def test_moderators_of_every_server_hear_what_waits_for_review(house: tuple[Clie
     bo.say("spam", client_id="s")
     assert told(bo, "error", client_id="s")["code"] == "held"
     assert told(ann, "waiting")["held"] == 1
+
+
+# Who is there
+
+
+def present(client: Client, count: int) -> None:
+    """Return once somebody knows of so many people."""
+    if client.welcome["present"] != count or any(frame["type"] == "presence" for frame in client.heard):
+        told(client, "presence", present=count)
+
+
+def test_people_of_all_servers_are_counted_and_listed(servers: list[ServerProcess]) -> None:
+    """By whoever is on any of them; who leaves one of two is still there."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, name="Bo") as bo:
+        for each in (ann, bo):
+            present(each, 2)
+            each.send(type="people", ref="p")
+            assert [person["name"] for person in told(each, "people", ref="p")["people"]] == ["Ann", "Bo"]
+        with Client(servers[1].url, name="Cy") as cy:
+            cy_id = cy.welcome["you"]["id"]
+            with Client(servers[0].url, cookie=cy.cookie):
+                for each in (ann, bo):
+                    present(each, 3)
+            ann.say("the other tab of Cy is closed")
+            told(bo, "message", seq=1)
+        assert told(ann, "presence", left=[cy_id])["present"] == 2
+        assert told(bo, "presence", left=[cy_id])["present"] == 2
+
+
+def test_no_two_people_of_different_servers_have_one_name(servers: list[ServerProcess]) -> None:
+    """Who came later gets another one and is told, and so are all."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, name="Ann") as later:
+        names = {"Ann", "Ann 2"}
+        present(ann, 2)
+        ann.send(type="people", ref="p")
+        if {person["name"] for person in told(ann, "people", ref="p")["people"]} != names:
+            told(later, "you", name="Ann 2")
+            ann.send(type="people", ref="q")
+            assert {person["name"] for person in told(ann, "people", ref="q")["people"]} == names
+        assert ann.welcome["you"]["name"] == "Ann"
+
+
+def test_people_of_a_killed_server_are_gone_soon(tmp_path: Path, redis: RedisServer) -> None:
+    """Nobody has to tell: there is no sign of life any more."""
+    hurry = "from chat.eventlog import redis; redis.BEAT_S, redis.SILENT_S = 0.1, 1.0"
+    one, two = (ServerProcess(tmp_path / f"{name}.db", redis=redis.url, before=hurry) for name in ("one", "two"))
+    with one, two, Client(one.url, name="Ann") as ann, Client(two.url, name="Bo") as bo:
+        present(ann, 2)
+        two.kill()
+        assert told(ann, "presence", left=[bo.welcome["you"]["id"]])["present"] == 1

@@ -203,10 +203,20 @@ class EventLog(Protocol):
     on_storing: Callable[[bool], None]
     on_news: Callable[[str, News], None]
     """A log that others share tells it in the order of the commits, before their events."""
+    on_telling: Callable[[str, bytes], None]
+    """What a server of this log, this one or another, told of a room by `tell`."""
+    on_following: Callable[[str], None]
+    """What is told of a room is heard from now on; what was told before may have been missed."""
+    on_server_gone: Callable[[str], None]
+    """A server of this log was not heard of for 15 s."""
     on_epoch: Callable[[str, Opening], None]
     """A log that others share may begin an epoch while a room is open. All that was told of it is still there."""
     on_lost: Callable[[str], None]
     """Or it has lost what was told of a room, which begins anew."""
+
+    @property
+    def server(self) -> str:
+        """What this server is called among those that share the log; empty where nobody does."""
 
     @property
     def place(self) -> str:
@@ -225,6 +235,9 @@ class EventLog(Protocol):
 
     async def open_room(self, room: str, recent: int) -> Opening:
         """What a room needs to begin, with its last `recent` events."""
+
+    def tell(self, room: str, payload: bytes) -> None:
+        """Tell all servers that have the room open something that is not kept."""
 
     def close_room(self, room: str) -> None:
         """Nobody needs to be told of it any more, until it is opened again."""

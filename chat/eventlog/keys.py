@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 PREFIX = "chatroom:"
 EPOCHS, RUN, ROOMS, SECRET, VERSION = (f"{PREFIX}{name}" for name in ("epochs", "run", "rooms", "secret", "version"))
+SERVERS = f"{PREFIX}servers"  # the channel of their signs of life
 DAY_MS = 24 * 3600 * 1000
 
 

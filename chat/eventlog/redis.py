@@ -60,6 +60,7 @@ Outcome = int | ProtocolError
 
 WAIT_S = 5.0  # that something asked waits for a Redis that is away, before it is `not_stored`
 LINGER_S = 30.0  # that a room is listened to when nobody is in it: who comes back soon finds it at hand
+BEAT_S, SILENT_S = 4.0, 10.0  # between two signs of life; without one a server is gone, with its people
 _PROBE_LASTS_S = 1.0
 _PROBE_BYTES = 64 * 1024
 _RETRY_S = 0.5
@@ -162,10 +163,15 @@ class RedisLog:
         self.on_events: Callable[[str, list[Event], dict[int, bytes]], None] = lambda room, events, changed: None
         self.on_storing: Callable[[bool], None] = lambda storing: None
         self.on_news: Callable[[str, News], None] = lambda room, news: None
+        self.on_telling: Callable[[str, bytes], None] = lambda room, payload: None
+        self.on_following: Callable[[str], None] = lambda room: None
+        self.on_server_gone: Callable[[str], None] = lambda server: None
         self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
         self.on_lost: Callable[[str], None] = lambda room: None
         self._meeting = Meeting(url)
-        self._me = secrets.token_urlsafe(9)
+        self.server = secrets.token_urlsafe(9)
+        self._servers: dict[str, float] = {}  # the others, and when each was heard of
+        self._beating: asyncio.Task[None] | None = None
         self._batches = 0
         self._rooms: dict[str, _Room] = {}
         self._by_channel: dict[str, _Room] = {}
@@ -176,7 +182,7 @@ class RedisLog:
         self._retry: asyncio.TimerHandle | None = None
         self._line = Line(url, self._meeting.greet, self._note_line)
         self._subscription = Subscription(
-            url, always=f"{keys.PREFIX}servers", on_subscribed=self._subscribed, on_told=self._hear, on_lost=self._miss
+            url, always=keys.SERVERS, on_subscribed=self._subscribed, on_told=self._hear, on_lost=self._miss
         )
 
     @property
@@ -227,7 +233,7 @@ class RedisLog:
             async with asyncio.timeout(WAIT_S):
                 await room.caught_up.wait()
                 self._batches += 1
-                room.batch = f"{self._me}:{self._batches}"
+                room.batch = f"{self.server}:{self._batches}"
                 with commit_seconds.time():
                     outcomes = await self._outcomes(room, batch)
         except ProtocolError as refusal:
@@ -359,10 +365,13 @@ class RedisLog:
             room = self._rooms[name] = _Room(name)
             self._by_channel[room.keys.room] = room
             self._subscription.subscribe(room.keys.room)
+            self._beating = self._beating or asyncio.ensure_future(self._beat())
             self._line.call("SADD", keys.ROOMS, name).add_done_callback(_ignored)
         return room
 
     def _subscribed(self, channel: str) -> None:
+        if channel == keys.SERVERS:
+            self._servers = dict.fromkeys(self._servers, asyncio.get_running_loop().time())
         if (room := self._by_channel.get(channel)) is not None:
             self._fall_behind(room)
 
@@ -373,10 +382,16 @@ class RedisLog:
             self._line.call("PING").add_done_callback(_ignored)
 
     def _hear(self, channel: str, payload: bytes) -> None:
+        if channel == keys.SERVERS:
+            self._servers[payload.decode("utf-8", "replace")] = asyncio.get_running_loop().time()
+            return
         room = self._by_channel.get(channel)
         if room is None:
             return
         try:
+            if payload.startswith(b'{"kind":'):
+                self.on_telling(room.name, payload)
+                return
             told = _decode_told(payload)
         except msgspec.DecodeError:
             log.warning("somebody else speaks on our channel %s: ignored", ascii(channel))
@@ -397,7 +412,7 @@ class RedisLog:
                 self._readings.outdate(room.name)
                 room.rewritings = told.rewritings
             room.seq += len(events)
-            self.on_news(room.name, News(told.order, told.held, told.by.startswith(f"{self._me}:"), _kicked(events)))
+            self.on_news(room.name, News(told.order, told.held, told.by.startswith(f"{self.server}:"), _kicked(events)))
             self.on_events(room.name, events, {int(seq): bytes(body) for seq, body in told.changed.items()})
         if room.catching_up is None and not room.caught_up.is_set() and not room.batch:
             room.catching_up = asyncio.ensure_future(self._catch_up(room))
@@ -420,6 +435,7 @@ class RedisLog:
         room.unheard.clear()
         room.catching_up = None
         room.caught_up.set()
+        self.on_following(room.name)
         self._show(room)
 
     async def _fill(self, room: _Room) -> None:
@@ -464,6 +480,20 @@ class RedisLog:
                 log.warning("what was missed could not be read yet: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 await self._line.up()
+
+    def tell(self, room: str, payload: bytes) -> None:
+        self._line.call("PUBLISH", keys.keys_of(room).room, payload).add_done_callback(_ignored)
+
+    async def _beat(self) -> None:
+        """Say that this server lives, and look whether the others do."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._line.call("PUBLISH", keys.SERVERS, self.server).add_done_callback(_ignored)
+            await asyncio.sleep(BEAT_S)
+            for server, heard_s in list(self._servers.items()):
+                if self.storing and loop.time() - heard_s > SILENT_S:
+                    del self._servers[server]
+                    self.on_server_gone(server)
 
     def close_room(self, name: str) -> None:
         """Nobody is in it any more: it is listened to a little longer, as who left may come back."""
@@ -599,6 +629,8 @@ class RedisLog:
         for room in self._rooms.values():
             if room.catching_up is not None:
                 room.catching_up.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
         await self._subscription.close()
         await self._line.close()
 

@@ -63,6 +63,10 @@ class SqliteLog:
         self.on_events: Callable[[str, list[Event], dict[int, bytes]], None] = lambda room, events, changed: None
         self.on_storing: Callable[[bool], None] = lambda storing: None
         self.on_news: Callable[[str, News], None] = lambda room, news: None
+        self.on_telling: Callable[[str, bytes], None] = lambda room, payload: None
+        self.on_following: Callable[[str], None] = lambda room: None
+        self.on_server_gone: Callable[[str], None] = lambda server: None
+        self.server = ""  # nobody shares it
         self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
         self.on_lost: Callable[[str], None] = lambda room: None
         self._asked: list[Asked] = []
@@ -207,6 +211,9 @@ class SqliteLog:
 
     async def open_room(self, room: str, recent: int) -> Opening:
         return await self._read_room(reading.open_room, room, recent)
+
+    def tell(self, room: str, payload: bytes) -> None:
+        """There is nobody to tell."""
 
     def close_room(self, room: str) -> None:
         """Of one process: it is told of all that it stores."""
