@@ -28,7 +28,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError
 from tornado.websocket import WebSocketClosedError
 
-from chat import commands, desk, doors, export, http, identity, protocol, serving, starting, tokens
+from chat import commands, desk, doors, export, http, identity, protocol, serving, starting, supervisor, tokens
 from chat.assets import Assets
 from chat.eventlog import EventLog, LogRefused, News, Opening, Slice
 from chat.eventlog.redis import RedisLog
@@ -55,8 +55,8 @@ TYPING_S = 3.0
 PUT_OUT_S = 0.5  # to answer the close frame
 _KEY = re.compile("[A-Za-z0-9+/]{22}==")  # of a handshake
 
-_members = Gauge("chatroom_members", "Open sockets")
-_rooms = Gauge("chatroom_rooms", "Rooms with anybody in them")
+_members = Gauge("chatroom_members", "Open sockets", multiprocess_mode="livesum")
+_rooms = Gauge("chatroom_rooms", "Rooms with anybody in them, in each process", multiprocess_mode="livesum")
 _refused_handshakes = Counter("chatroom_refused_handshakes", "Handshakes refused", ["reason"])
 _refused_frames = Counter("chatroom_refused_frames", "Frames refused", ["code"])
 _dropped_texts = Counter("chatroom_dropped_plain_frames", "Frames of the plain wire that cannot be a message")
@@ -646,7 +646,7 @@ def make_app(settings: Settings) -> ChatApplication:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain; raises BadOption and LogRefused."""
     tls = starting.tls_context(settings)
-    listeners = starting.listen(settings.port, settings.address)
+    listeners = supervisor.handed_listeners() or starting.listen(settings.port, settings.address)
     app = make_app(settings)
     app.settings["shared_origin"] = partial(starting.shared_origin, listeners[0], settings)
     server = starting.BoundedHTTPServer(
@@ -662,6 +662,8 @@ async def serve(settings: Settings) -> None:
     stop = serving.stop_signal()  # before anybody is told that the server runs
     starting.renew_on_hangup(server, settings)
     print(starting.greeting(listeners[0], settings, app.event_log.place), flush=True)
+    if supervisor.LIFELINE in os.environ:
+        supervisor.follow_lifeline(stop)
     sockets = app.socket_class
     log.info("started with room for %d members", sockets.most_members)
     caring = [
@@ -688,9 +690,14 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
         settings = read_settings(sys.argv[1:], os.environ)
-        if not commands.run_command(settings):
-            with asyncio.Runner(loop_factory=serving.fair_loop) as runner:
-                runner.run(serve(settings))
+        if commands.run_command(settings):
+            return
+        if settings.processes > 1 and supervisor.LISTENERS not in os.environ:
+            check_settings(settings)
+            servers = supervisor.Supervisor(settings, [sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
+            sys.exit(asyncio.run(servers.run()))
+        with asyncio.Runner(loop_factory=serving.fair_loop) as runner:
+            runner.run(serve(settings))
     except (BadOption, BrokenTable, LogRefused) as refusal:
         print(f"chatroom: {refusal}", file=sys.stderr)
         sys.exit(2)

@@ -11,6 +11,7 @@ import functools
 import io
 import ipaddress
 import logging
+import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,8 @@ from urllib.parse import quote
 
 import msgspec
 import segno
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
@@ -502,11 +504,19 @@ class Health(Answer):
 
 
 class Metrics(Answer):
-    """`GET /metrics`: what this process has counted, for Prometheus."""
+    """`GET /metrics`: what was counted, by all processes that share the port, for Prometheus."""
 
     def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest())
+        self.finish(generate_latest(_counted()))
+
+
+def _counted() -> CollectorRegistry:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 def log_request(handler: RequestHandler) -> None:

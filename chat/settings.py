@@ -17,6 +17,7 @@ _RANGES = {
     "keep_days": (0, 36500),
     "history": (0, 1000),
     "port": (0, 65535),
+    "processes": (1, 256),
     "send_buffer_bytes": (128 * 1024, 2**31),
     "shutdown_grace_s": (0.1, 3600),
 }
@@ -130,8 +131,8 @@ def check_settings(settings: Settings) -> None:
         raise BadOption(
             "--redis is no address of a Redis: write it as redis://host:6379/0, a password as :it@ before the host."
         )
-    if settings.processes != 1:
-        raise BadOption(f"--processes={settings.processes} cannot be had in this version: use 1.")
+    if settings.processes > 1 and not settings.redis:
+        raise BadOption(f"--processes={settings.processes} needs --redis, as they share no --database: give both.")
     if settings.erase and not re.fullmatch("[a-z2-7]{16}", settings.erase):
         raise BadOption(
             f"--erase={settings.erase} is nobody's id: one has 16 of a to z and 2 to 7, as `by` in messages."

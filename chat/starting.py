@@ -176,6 +176,15 @@ def listen(port: int, address: str) -> list[socket.socket]:
         raise BadOption(f"Cannot listen on {where} ({error.strerror}): {advice}.") from None
 
 
+def listen_shared(port: int, address: str, servers: int) -> list[list[socket.socket]]:
+    """Sockets for so many servers that share a port; raises BadOption."""
+    alone = listen(port, address)  # as a port that somebody else shares can be bound, too
+    port = alone[0].getsockname()[1]
+    for each in alone:
+        each.close()
+    return [bind_sockets(port, address or None, backlog=1024, reuse_port=True) for _ in range(servers)]
+
+
 def _bind(port: int, address: str) -> list[socket.socket]:
     """A picked port (0) is free for IPv4 only: where IPv6 has it in use, another one is picked."""
     for tries_left in range(20 if port == 0 else 0, -1, -1):
