@@ -279,6 +279,8 @@ class ChatSocket(FramesHandler, http.Answer):
             pass  # gone before he was in; on_close follows
         except Barred as barred:  # which could not be known at his handshake
             self._turn_away(barred)
+        except ProtocolError:  # the log is away: one line is said of that, not one for each who comes
+            self.close(CloseCode.OUR_FAULT, "come back in a moment")
         except Exception:  # a room that cannot be read costs its newcomer the socket, not the server its loop
             if not self.is_draining:  # else the log has stopped reading
                 log.exception("%s could not enter", self)

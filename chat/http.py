@@ -11,6 +11,7 @@ import functools
 import io
 import ipaddress
 import logging
+import math
 import os
 import re
 import secrets
@@ -140,8 +141,14 @@ class Answer(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """One traceback for a fault of ours, nothing for a refusal."""
-        if not isinstance(value, HTTPError):
+        if not isinstance(value, HTTPError | ProtocolError):
             log.error("fault in %s %s", self.request.method, ascii(self.request.path), exc_info=(typ, value, tb))
+
+    def _handle_request_exception(self, error: BaseException) -> None:
+        """A log that is away at the moment is no fault of ours."""
+        if isinstance(error, ProtocolError) and error.code == "away":
+            error = Unavailable(503, error.sentence, math.ceil(error.retry_after or 1))
+        super()._handle_request_exception(error)
 
     def argument(self, name: str, default: str | None = None) -> str | None:
         """A query argument as it was sent: Tornado's own accessor blanks control characters out."""

@@ -21,7 +21,8 @@ export class Naming {
     byId("naming-form").addEventListener("submit", (event) => this.#onSubmit(event));
     byId("naming-guest").addEventListener("click", () => this.#finish(""));
     byId("naming-cancel").addEventListener("click", () => this.#finish(null));
-    this.#dialog.addEventListener("close", () => this.#onClose());
+    // It is told a moment later: by then it may be open again, with another question.
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#finish(null));
   }
 
   // Actions
@@ -73,11 +74,6 @@ export class Naming {
     if (!name) setText(this.#problem, t("naming.empty"));
     else if (codePoints(name) > MAX_NAME) setText(this.#problem, t("naming.too_long", { n: MAX_NAME }));
     else this.#finish(name);
-  }
-
-  // It is told a moment later: by then it may be open again, with another question.
-  #onClose() {
-    if (!this.#dialog.open) this.#finish(null);
   }
 
   #finish(answer) {

@@ -163,9 +163,9 @@ export class Timeline {
 
   // Coming in
 
-  /** The log goes on in another epoch, and all that is held here is there, too. */
+  /** The log goes on in another epoch, if one is given: all that is held here is there, too. */
   goOnIn(epoch) {
-    this.#epoch = epoch;
+    this.#epoch = epoch ?? this.#epoch;
   }
 
   /** Takes a `welcome`; true if what was held had to be dropped because the server's past is another one. */

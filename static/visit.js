@@ -357,7 +357,7 @@ export class Visit {
   }
 
   #onStatus({ storing, epoch }) {
-    if (epoch !== undefined) this.#timeline.goOnIn(epoch);
+    this.#timeline.goOnIn(epoch);
     this.#signs.storing = storing;
     if (storing) this.#outbox.tryHeld("not_stored");
   }

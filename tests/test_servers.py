@@ -4,12 +4,14 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 import websocket
 
 from tests.redis_server import RedisServer, running
-from tests.support import Client, ServerProcess
+from tests.support import DEADLINE_S, Client, ServerProcess
 
 
 @pytest.fixture
@@ -234,3 +236,28 @@ def test_people_of_a_killed_server_are_gone_soon(tmp_path: Path, redis: RedisSer
         present(ann, 2)
         two.kill()
         assert told(ann, "presence", left=[bo.welcome["you"]["id"]])["present"] == 1
+
+
+def test_what_cannot_be_read_is_said_so(tmp_path: Path, redis: RedisServer) -> None:
+    """By pages, programs and sockets, in one sentence that says to come back; and soon it can."""
+    hurry = "from chat.eventlog import redis; redis.WAIT_S = 0.5"
+    with ServerProcess(tmp_path / "one.db", redis=redis.url, before=hurry) as server:
+        with Client(server.url, name="Ann") as ann:
+            ann.say("one")
+            ann.hear("message")
+            redis.stop()
+            ann.hear("status", storing=False)
+            ann.send(type="history", before=1, ref="h")
+            assert ann.hear("error", ref="h")["code"] == "away"
+            ann.say("two", client_id="two")
+            assert ann.hear("error", client_id="two")["code"] == "not_stored"
+            for path in ("/api/rooms/other/messages", "/healthz"):
+                with pytest.raises(HTTPError) as refused:
+                    urlopen(server.url + path, timeout=DEADLINE_S)
+                assert refused.value.code == 503
+                refused.value.close()
+            redis.start()
+            ann.hear("status", storing=True)
+            ann.say("two", client_id="two")
+            assert ann.hear("ack", client_id="two")["seq"] == 2
+        assert not [line for line in server.log if "fault" in line or "Traceback" in line]

@@ -74,6 +74,7 @@ LEANED_ON = {
     "_check_cross_origin": "the check of `Origin`, so that its refusal is counted and readable",
     "_detach_stream": "the first place where the stream can be had",
     "_handle_message": "answers pings and closes",
+    "_handle_request_exception": "a log that is away is answered with 503",
     "_headers": "of the answer, dropped after the handshake",
     "_headers_written": "of the answer, dropped after the handshake",
     "_new_cookie": "the cookie handed out, dropped after the handshake",
@@ -86,7 +87,7 @@ LEANED_ON = {
     "_write_buffer": "of the answer, dropped after the handshake",
     "_write_frame": "replaced by the bounded way",
 }
-OURS_BY_CHANCE = {"_finished", "_log"}  # names that Tornado uses as well, for something of its own
+OURS_BY_CHANCE = {"_finished", "_log", "_url"}  # names that Tornado uses as well, for something of its own
 
 
 def private_names(code: str) -> set[str]:

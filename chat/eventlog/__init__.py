@@ -194,7 +194,10 @@ class Opening(NamedTuple):
 
 
 class EventLog(Protocol):
-    """What the rooms ask of a log. What begins with `on_` is called on the loop."""
+    """What the rooms ask of a log. What begins with `on_` is called on the loop.
+
+    Whatever reads raises ProtocolError `away` where the log is somewhere else and cannot be reached.
+    """
 
     storing: bool  # whether the last attempt to store succeeded
     on_events: Callable[[str, list[Event], dict[int, bytes]], None]
@@ -308,6 +311,10 @@ class EventLog(Protocol):
 
 def not_stored() -> ProtocolError:
     return ProtocolError("not_stored", "The message could not be stored and was not shown; try again in a moment.")
+
+
+def log_away() -> ProtocolError:
+    return ProtocolError("away", "What was said cannot be read at the moment; ask again in a moment.", retry_after=2.0)
 
 
 def no_message() -> ProtocolError:

@@ -39,6 +39,8 @@ class Meeting:
         """Look at it, before the server starts; raises LogRefused."""
         self.epoch = ""
         self.secret = ""
+        self.durability = ""
+        self.warnings: list[str] = []
         self.epochs: dict[str, int] = {}
         self._sources = {name: (_LUA / f"{name}.lua").read_text() for name in ("commit", "read")}
         self.scripts = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in self._sources.items()}
@@ -74,7 +76,7 @@ class Meeting:
         self._take(redis.eval(_EPOCH, 2, keys.EPOCHS, keys.RUN, _run(server, replication), _word()))
         redis.set(keys.SECRET, secrets.token_hex(32), nx=True)
         self.secret = redis.get(keys.SECRET).decode()
-        self.durability = _durability(redis)
+        self.durability, self.warnings = _durability(redis)
 
     async def greet(self, redis: "Redis") -> None:
         """Meet it again, after each connecting: it may be another run, or another server in its place."""
@@ -129,16 +131,22 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _durability(redis: Any) -> str:
-    """What an ack survives there, as one sentence."""
+def _durability(redis: Any) -> tuple[str, list[str]]:
+    """What an ack survives there, as one sentence, and what should be set otherwise."""
     try:
         config = redis.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
     except ResponseError:  # as many who rent one out forbid it
-        return "what it keeps is up to whoever runs it"
+        return "what it keeps is up to whoever runs it", []
+    warnings = []
+    policy = config.get("maxmemory-policy", "noeviction")
+    if policy != "noeviction" and config.get("maxmemory") != "0":
+        warnings.append(f"Redis throws away what it likes when it is full ({policy}): set maxmemory-policy noeviction")
     if config.get("appendonly") != "yes":
-        return "a restart of it loses what was acked since its last snapshot: set appendonly yes"
+        sentence = "a restart of it loses what was acked since its last snapshot"
+        return sentence, [*warnings, f"Redis keeps no log ({sentence}): set appendonly yes"]
     if config.get("appendfsync") == "always":
-        return "what is acked is on its disk (appendfsync always)"
+        return "what is acked is on its disk (appendfsync always)", warnings
     if config.get("appendfsync") == "everysec":
-        return "a crash of its machine loses up to a second of what was acked (appendfsync everysec)"
-    return "a crash of its machine loses what was acked in the last half minute (appendfsync no)"
+        return "a crash of its machine loses up to a second of what was acked (appendfsync everysec)", warnings
+    sentence = "a crash of its machine loses what was acked in the last half minute (appendfsync no)"
+    return sentence, [*warnings, f"{sentence[0].upper()}{sentence[1:]}: set appendfsync everysec"]

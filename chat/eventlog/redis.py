@@ -38,6 +38,7 @@ from chat.eventlog import (
     commits,
     is_ours,
     keys,
+    log_away,
     no_held,
     no_message,
     not_stored,
@@ -169,6 +170,8 @@ class RedisLog:
         self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
         self.on_lost: Callable[[str], None] = lambda room: None
         self._meeting = Meeting(url)
+        for warning in self._meeting.warnings:
+            log.warning("%s", warning)
         self.server = secrets.token_urlsafe(9)
         self._servers: dict[str, float] = {}  # the others, and when each was heard of
         self._beating: asyncio.Task[None] | None = None
@@ -518,8 +521,11 @@ class RedisLog:
         if followed.linger is not None:
             followed.linger.cancel()
             followed.linger = None
-        async with asyncio.timeout(WAIT_S):
-            await followed.caught_up.wait()
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await followed.caught_up.wait()
+        except TimeoutError:
+            raise log_away() from None
         return _opening(await self._read(room, "opening", recent, MAX_PAGE_BYTES))
 
     async def before(self, room: str, seq: int | None, limit: int) -> Slice:
@@ -589,13 +595,13 @@ class RedisLog:
         return [name for name, answer in zip(names, answers, strict=True) if _is_limited(answer) or answer is True]
 
     async def _read(self, name: str, what: str, *asked: Any) -> Any:
-        """Raises OSError if Redis cannot be asked within WAIT_S."""
+        """Raises ProtocolError `away` if Redis cannot be asked within WAIT_S."""
         of_room = self._rooms[name].keys if name in self._rooms else keys.keys_of(name)
         try:
             async with asyncio.timeout(WAIT_S):
                 return await self._readings.fresh(name, lambda _: self._read_by(of_room, what, *asked))
         except (RedisError, TimeoutError) as error:
-            raise OSError(f"the log cannot be read: {error}") from error
+            raise log_away() from error
 
     async def _read_by(self, of_room: keys.Keys, what: str, *asked: Any) -> Any:
         while True:
