@@ -18,7 +18,6 @@ from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import UNSET
 from prometheus_client import Counter
 from redis.exceptions import RedisError
 
@@ -29,8 +28,6 @@ from chat.eventlog import (
     RETOLD,
     Change,
     Draft,
-    Entries,
-    EpochStart,
     News,
     Opening,
     Slice,
@@ -42,22 +39,33 @@ from chat.eventlog import (
     no_held,
     no_message,
     not_stored,
-    nothing_answered,
-    refused,
     stored_events,
-    too_many_held,
-    waiting,
 )
 from chat.eventlog.line import ANSWER_S, Line, LineLost, Subscription
 from chat.eventlog.meeting import Meeting
-from chat.eventlog.planning import AT, FIRST, SEQ, HeldRow, Plan, entered, plan, template
+from chat.eventlog.planning import Plan, plan
 from chat.eventlog.readings import Readings
-from chat.protocol import MAX_PAGE_BYTES, Acted, Event, HeldMessage, Message, Person, ProtocolError, Rules, Trimmed
+from chat.eventlog.translating import (
+    TRIMMED,
+    Outcome,
+    Told,
+    decode_held,
+    decode_told,
+    deed_of,
+    event_of,
+    events_of,
+    held_message_of,
+    is_limited,
+    kicked_in,
+    opening_of,
+    outcome_of,
+    slice_of,
+)
+from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, ProtocolError
 
 log = logging.getLogger("chatroom")
 
 Result = TypeVar("Result")
-Outcome = int | ProtocolError
 
 WAIT_S = 5.0  # that something asked waits for a Redis that is away, before it is `not_stored`
 LINGER_S = 30.0  # that a room is listened to when nobody is in it: who comes back soon finds it at hand
@@ -73,38 +81,6 @@ _missed = Counter("chatroom_missed_events", "Events read from the log because th
 
 _unpack = msgspec.msgpack.Decoder().decode
 _pack = msgspec.msgpack.Encoder().encode
-
-
-class _Told(msgspec.Struct):
-    """What commit.lua publishes; see there."""
-
-    by: str
-    seq: int
-    at: int
-    rewritings: int
-    events: list[msgspec.Raw]
-    changed: dict[str, msgspec.Raw]
-    entries: dict[str, msgspec.Raw]
-    held: int
-
-    @property
-    def order(self) -> Entries:
-        return {key: None if (body := bytes(raw)) == b"null" else body for key, raw in self.entries.items()}
-
-    def after(self, seq: int) -> list[Event]:
-        numbered = enumerate(self.events, self.seq)
-        return [Event(number, self.at, bytes(body)) for number, body in numbered if number > seq]
-
-
-class _Stamp(msgspec.Struct):
-    at: int
-
-
-_decode_told = msgspec.json.Decoder(_Told).decode
-_decode_stamp = msgspec.json.Decoder(_Stamp).decode
-_decode_held = msgspec.json.Decoder(HeldRow).decode
-_decode_acted = msgspec.json.Decoder(Acted).decode
-_decode_rules = msgspec.json.Decoder(Rules).decode
 
 
 class _Stored(NamedTuple):
@@ -141,7 +117,7 @@ class _Room:
         self.writing: asyncio.Task[None] | None = None
         self.batch = ""  # the token of what is being stored: what it tells waits until it is answered
         self.unheard: set[str] = set()  # tokens of what was stored and told, but not heard yet
-        self.queue: deque[_Told] = deque()  # what was heard and is not shown yet
+        self.queue: deque[Told] = deque()  # what was heard and is not shown yet
         self.seq = 0  # up to which all was shown
         self.rewritings = 0  # how many there were then
         self.epoch = ""  # in which it was shown
@@ -256,14 +232,14 @@ class RedisLog:
         match batch[0]:
             case Draft():
                 drafts = [each for each in batch if isinstance(each, Draft)]
-                answers, was_unused = await self._commit(room, [], [_deed(draft) for draft in drafts])
+                answers, was_unused = await self._commit(room, [], [deed_of(draft) for draft in drafts])
                 for draft in drafts:
                     draft.claim = draft.claim if was_unused else {}
-                return [_outcome(draft, answer) for draft, answer in zip(drafts, answers, strict=True)]
+                return [outcome_of(draft, answer) for draft, answer in zip(drafts, answers, strict=True)]
             case Change() as change:
                 return [await self._change(room, change)]
             case _Keeping(since_ms, events):
-                return list((await self._commit(room, [], [("trim", since_ms, events, _TRIMMED)])).answers)
+                return list((await self._commit(room, [], [("trim", since_ms, events, TRIMMED)])).answers)
             case _Clearing():
                 return list((await self._commit(room, [], [("clear", _CLEARED)])).answers)
 
@@ -395,7 +371,7 @@ class RedisLog:
             if payload.startswith(b'{"kind":'):
                 self.on_telling(room.name, payload)
                 return
-            told = _decode_told(payload)
+            told = decode_told(payload)
         except msgspec.DecodeError:
             log.warning("somebody else speaks on our channel %s: ignored", ascii(channel))
             return
@@ -415,7 +391,9 @@ class RedisLog:
                 self._readings.outdate(room.name)
                 room.rewritings = told.rewritings
             room.seq += len(events)
-            self.on_news(room.name, News(told.order, told.held, told.by.startswith(f"{self.server}:"), _kicked(events)))
+            self.on_news(
+                room.name, News(told.order, told.held, told.by.startswith(f"{self.server}:"), kicked_in(events))
+            )
             self.on_events(room.name, events, {int(seq): bytes(body) for seq, body in told.changed.items()})
         if room.catching_up is None and not room.caught_up.is_set() and not room.batch:
             room.catching_up = asyncio.ensure_future(self._catch_up(room))
@@ -444,7 +422,7 @@ class RedisLog:
     async def _fill(self, room: _Room) -> None:
         """Show what was stored meanwhile, and what was rewritten; or say that what was shown is lost."""
         found = await self._read_now(room.keys, "opening", 0, 0)
-        opening, rewritings = _opening(found), found[-1]
+        opening, rewritings = opening_of(found), found[-1]
         first, head = opening.first, opening.head
         if not is_ours(self.epochs, opening, self.epoch, head, room.epoch, room.seq):
             log.error("room %s has lost what was shown of it: its members begin anew", ascii(room.name))
@@ -461,7 +439,7 @@ class RedisLog:
             self.on_epoch(room.name, opening)
         _missed.inc(len(missed))
         room.seq, room.rewritings = head, rewritings
-        self.on_news(room.name, News(opening.entries, opening.held, False, _kicked(missed), is_all=True))
+        self.on_news(room.name, News(opening.entries, opening.held, False, kicked_in(missed), is_all=True))
         if missed or changed:
             self.on_events(room.name, missed, {event.seq: event.body for event in changed})
 
@@ -471,7 +449,7 @@ class RedisLog:
             _, _, start, bodies = await self._read_now(room.keys, "after", seq, head - seq, MAX_PAGE_BYTES)
             if not bodies:
                 break
-            events += _events(start, bodies)
+            events += events_of(start, bodies)
             seq = events[-1].seq
         return events
 
@@ -526,25 +504,25 @@ class RedisLog:
                 await followed.caught_up.wait()
         except TimeoutError:
             raise log_away() from None
-        return _opening(await self._read(room, "opening", recent, MAX_PAGE_BYTES))
+        return opening_of(await self._read(room, "opening", recent, MAX_PAGE_BYTES))
 
     async def before(self, room: str, seq: int | None, limit: int) -> Slice:
         found = await self._read(room, "before", False if seq is None else seq, limit, MAX_PAGE_BYTES)
         bound = found[1] + 1 if seq is None else seq
-        return _slice(found, bound, bound - 1)
+        return slice_of(found, bound, bound - 1)
 
     async def after(self, room: str, seq: int, limit: int, max_bytes: int = MAX_PAGE_BYTES) -> Slice:
-        return _slice(await self._read(room, "after", seq, limit, max_bytes), seq + 1, seq)
+        return slice_of(await self._read(room, "after", seq, limit, max_bytes), seq + 1, seq)
 
     async def around(self, room: str, seq: int, limit: int) -> Slice:
         found = await self._read(room, "around", seq, limit, MAX_PAGE_BYTES)
         if not found:
             raise no_message()
-        return _slice(found, seq, seq)
+        return slice_of(found, seq, seq)
 
     async def since(self, room: str, at: int, limit: int) -> Slice:
         found = await self._read(room, "since", at, limit, MAX_PAGE_BYTES)
-        return _slice(found, found[2], found[2] - 1)
+        return slice_of(found, found[2], found[2] - 1)
 
     async def bytes_after(self, room: str, seq: int) -> int:
         return int(await self._read(room, "bytes_after", seq))
@@ -555,7 +533,7 @@ class RedisLog:
     async def said_by(self, room: str, person: str, before: int | None, limit: int) -> Slice:
         asked = (person, False if before is None else before, limit, MAX_PAGE_BYTES)
         found, is_more = await self._read(room, "said_by", *asked)
-        return Slice([_event(seq, body) for seq, body in found], is_more, False)
+        return Slice([event_of(seq, body) for seq, body in found], is_more, False)
 
     async def spoke_before(self, room: str, people: list[str], at: int) -> set[str]:
         return set(await self._read(room, "spoke_before", people, at))
@@ -575,15 +553,15 @@ class RedisLog:
             left_bytes -= len(body.encode())
             if shown and left_bytes < 0:
                 break
-            shown.append(_held_message(id, _decode_held(body)))
+            shown.append(held_message_of(id, decode_held(body)))
         return shown
 
     async def held_message(self, room: str, id: int) -> tuple[HeldMessage, str | None]:
         body = await self._read(room, "held_message", id)
         if not body:
             raise no_held()
-        row = _decode_held(body)
-        return _held_message(id, row), row.client_id
+        row = decode_held(body)
+        return held_message_of(id, row), row.client_id
 
     async def held_count(self, room: str) -> int:
         return int(await self._read(room, "held_count"))
@@ -592,7 +570,7 @@ class RedisLog:
         names = sorted(name.decode() for name in await self._line.call("SMEMBERS", keys.ROOMS))
         question = "rules" if limited else "is_used"
         answers = await asyncio.gather(*(self._read(name, question) for name in names))
-        return [name for name, answer in zip(names, answers, strict=True) if _is_limited(answer) or answer is True]
+        return [name for name, answer in zip(names, answers, strict=True) if is_limited(answer) or answer is True]
 
     async def _read(self, name: str, what: str, *asked: Any) -> Any:
         """Raises ProtocolError `away` if Redis cannot be asked within WAIT_S."""
@@ -639,99 +617,6 @@ class RedisLog:
             self._beating.cancel()
         await self._subscription.close()
         await self._line.close()
-
-
-# Between what is asked and what Redis is told
-
-
-_TRIMMED = template(Trimmed(SEQ, AT, FIRST))
-
-
-def _deed(draft: Draft) -> tuple[Any, ...]:
-    reply_to = UNSET if draft.reply_to is None else draft.reply_to
-    body = template(Message(SEQ, AT, draft.by, draft.text, reply_to))
-    ids = f"{draft.by.id}:{draft.client_id}" if draft.client_id else ""
-    rest: dict[str, Any] = {}
-    if draft.refusal is not None:
-        rest["refused"] = True
-    if draft.hold_for:
-        row = HeldRow(AT, draft.by.id, draft.by.name, draft.text, draft.hold_for, draft.client_id, draft.reply_to)
-        rest["hold"] = template(row)
-    if draft.held:
-        rest["release"] = str(draft.held)
-    if draft.claim:
-        rest["claim"] = entered(draft.claim)
-    if draft.entries:
-        rest["entries"] = entered(draft.entries)
-    return ("say", ids, draft.by.id, body, False if draft.reply_to is None else draft.reply_to, rest)
-
-
-def _outcome(draft: Draft, answer: int | str) -> Outcome:
-    """What a say's answer means: see commit.lua."""
-    if isinstance(answer, int):
-        draft.is_new = answer > 0
-        return abs(answer)
-    draft.is_new = answer == "newly_held"
-    if answer == "barred":
-        assert draft.refusal is not None
-        return draft.refusal
-    return _REFUSALS[answer]()
-
-
-_REFUSALS = {
-    "not_found": nothing_answered,
-    "gone": no_held,
-    "held": waiting,
-    "newly_held": waiting,
-    "refused": refused,
-    "full": too_many_held,
-}
-
-
-def _event(seq: int, body: str) -> Event:
-    encoded = body.encode()
-    return Event(seq, _decode_stamp(encoded).at, encoded)
-
-
-def _events(start: int, bodies: list[str]) -> list[Event]:
-    return [_event(seq, body) for seq, body in enumerate(bodies, start)]
-
-
-def _slice(page: list[Any], low: int, high: int) -> Slice:
-    """Add what lies on either side of the events; without any, of the bounds `low` and `high`."""
-    first, head, start, bodies = page
-    events = _events(start, bodies)
-    if events:
-        low, high = events[0].seq, events[-1].seq
-    is_empty = first > head
-    return Slice(events, first < low and not is_empty, high < head and not is_empty)
-
-
-def _opening(found: list[Any]) -> Opening:
-    first, head, (_, _, start, bodies), starts, entries, held, _ = found
-    order = {key: body.encode() for key, body in zip(entries[::2], entries[1::2], strict=True)}
-    return Opening(head, _events(start, bodies), _starts(starts), first, order, held)
-
-
-def _kicked(events: list[Event]) -> list[str]:
-    acts = (_decode_acted(event.body) for event in events if event.body.startswith(b'{"type":"act"'))
-    return [acted.whom.id for acted in acts if acted.act == "kick"]
-
-
-def _starts(numbers: list[str]) -> list[EpochStart]:
-    return sorted(EpochStart(int(epoch), int(seq)) for epoch, seq in zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _held_message(id: int, row: HeldRow) -> HeldMessage:
-    reply_to = UNSET if row.reply_to is None else row.reply_to
-    return HeldMessage(id, row.at, Person(row.person, row.name), row.text, row.why, reply_to)
-
-
-def _is_limited(rules: Any) -> bool:
-    if not isinstance(rules, str):
-        return False
-    decoded = _decode_rules(rules)
-    return bool(decoded.keep_s or decoded.keep_events)
 
 
 def _sentence(error: Exception) -> str:
