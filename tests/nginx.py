@@ -1,4 +1,4 @@
-"""An nginx of the tests' own, with deploy/nginx.conf as it lies there but for ports and files."""
+"""An nginx of the tests' own, with a file of deploy as it lies there but for ports and files."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ FRAME = """
 worker_processes 1;
 daemon off;
 pid nginx.pid;
-events {{ worker_connections 512; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path body;
@@ -42,13 +42,19 @@ def free_port() -> int:
 
 
 class Nginx:
-    """nginx with deploy/nginx.conf, but for its ports and files, in front of a server; a context manager."""
+    """nginx with deploy/nginx.conf, but for its ports and files, in front of a server; a context manager.
 
-    def __init__(self, folder: Path, certificate: Certificate, server: ServerProcess, **changes: str) -> None:
+    In front of two servers it is deploy/nginx-several.conf.
+    """
+
+    def __init__(
+        self, folder: Path, certificate: Certificate, *servers: ServerProcess, has_tls: bool = True, **changes: str
+    ) -> None:
         """`changes`: other values of directives; `under_path`: the lines for a base path in the place of the others."""
-        self.folder = folder
+        self.folder, self.has_tls = folder, has_tls
         self.port, self.plain_port = free_port(), free_port()
-        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        file, ports = ("nginx.conf", ["8888;"]) if len(servers) == 1 else ("nginx-several.conf", ["8001 ", "8002 "])
+        text = (ROOT / "deploy" / file).read_text()
         if changes.pop("under_path", ""):
             text, count = re.subn(
                 r"location \S+ \{  # (location .*\{)|location = \S+ \{  # (location .*\{)", r"\1\2", text
@@ -57,9 +63,12 @@ class Nginx:
         for old, new in {
             "listen 80;": f"listen {HOST}:{self.plain_port};",
             "listen [::]:80;": "",
-            "listen 443 ssl http2;": f"listen {HOST}:{self.port} ssl http2;",
+            "listen 443 ssl http2;": f"listen {HOST}:{self.port}{' ssl http2' if has_tls else ''};",
             "listen [::]:443 ssl http2;": "",
-            "server 127.0.0.1:8888;": f"server {HOST}:{server.port};",
+            **{
+                f"server 127.0.0.1:{port}": f"server {HOST}:{server.port}{port[-1]}"
+                for port, server in zip(ports, servers, strict=True)
+            },
             "/etc/letsencrypt/live/chat.example.org/fullchain.pem": str(certificate.certificate),
             "/etc/letsencrypt/live/chat.example.org/privkey.pem": str(certificate.key),
         }.items():
@@ -93,4 +102,4 @@ class Nginx:
 
     @property
     def url(self) -> str:
-        return f"https://{HOST}:{self.port}"
+        return f"{'https' if self.has_tls else 'http'}://{HOST}:{self.port}"

@@ -261,3 +261,25 @@ def test_what_cannot_be_read_is_said_so(tmp_path: Path, redis: RedisServer) -> N
             ann.say("two", client_id="two")
             assert ann.hear("ack", client_id="two")["seq"] == 2
         assert not [line for line in server.log if "fault" in line or "Traceback" in line]
+
+
+def test_a_redis_that_was_emptied_while_it_runs_makes_all_begin_anew(
+    servers: list[ServerProcess], redis: RedisServer
+) -> None:
+    """Whoever next says something finds out, then every server: nobody hears of other events under seqs he has seen."""
+    with Client(servers[0].url, name="Ann") as ann, Client(servers[1].url, name="Bo") as bo:
+        for number in range(3):
+            ann.say(f"text {number}")
+            told(bo, "message", seq=number + 1)
+        with redis.client() as client:
+            client.flushall()
+        ann.say("and now?")
+        told(ann, "bye")
+        ann.socket.shutdown()
+        with Client(servers[0].url, name="Cy") as cy:
+            cy.say("anew")
+            assert told(cy, "message")["seq"] == 1
+            told(bo, "bye")
+            bo.socket.shutdown()
+        with Client(servers[1].url, name="Bo", epoch=bo.welcome["epoch"], after=3) as bo:
+            assert bo.welcome["resumed"] == "reset"

@@ -52,6 +52,7 @@ class Line:
         self._asked: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
         self._up = asyncio.Event()
+        self._is_outdated = False
         self._task: asyncio.Task[None] | None = None
 
     def call(self, *command: Any) -> "asyncio.Future[Any]":
@@ -61,6 +62,11 @@ class Line:
         self._asked.append((command, answer))
         self._wake.set()
         return answer
+
+    def renew(self) -> None:
+        """Connect anew: what is known of the Redis there is no longer so."""
+        self._is_outdated = True
+        self._wake.set()
 
     async def up(self) -> None:
         """Return once there is a line."""
@@ -92,6 +98,10 @@ class Line:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _QUIET_S)
+            if self._is_outdated:
+                self._is_outdated = False
+                self._lose(self._asked)
+                raise ConnectionError("Redis is met anew")
             if not self._asked:
                 self.call("PING").add_done_callback(_ignored)  # so that a broken line is known before it is needed
             self._wake.clear()

@@ -42,6 +42,7 @@ class Meeting:
         self.durability = ""
         self.warnings: list[str] = []
         self.epochs: dict[str, int] = {}
+        self.is_doubted = False  # it has forgotten something without having been away
         self._sources = {name: (_LUA / f"{name}.lua").read_text() for name in ("commit", "read")}
         self.scripts = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in self._sources.items()}
         self.place, redis = _client(url)
@@ -86,7 +87,10 @@ class Meeting:
         for source in self._sources.values():
             await redis.script_load(source)
         await redis.set(keys.VERSION, SCHEMA_VERSION, nx=True)
-        self._take(await redis.eval(_EPOCH, 2, keys.EPOCHS, keys.RUN, _run(server, replication), _word()))
+        await redis.set(keys.SECRET, self.secret, nx=True)
+        run = _run(server, replication) + (f" {_word()}" if self.is_doubted else "")
+        self._take(await redis.eval(_EPOCH, 2, keys.EPOCHS, keys.RUN, run, _word()))
+        self.is_doubted = False
 
     def _take(self, found: Any) -> None:
         word, epochs = found

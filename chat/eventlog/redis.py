@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from prometheus_client import Counter
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from chat.eventlog import (
     BATCH_DRAFTS,
@@ -70,6 +70,7 @@ Result = TypeVar("Result")
 WAIT_S = 5.0  # that something asked waits for a Redis that is away, before it is `not_stored`
 LINGER_S = 30.0  # that a room is listened to when nobody is in it: who comes back soon finds it at hand
 BEAT_S, SILENT_S = 4.0, 10.0  # between two signs of life; without one a server is gone, with its people
+CLOSE_S = 2.0  # for what was asked before the end
 _PROBE_LASTS_S = 1.0
 _PROBE_BYTES = 64 * 1024
 _RETRY_S = 0.5
@@ -217,8 +218,9 @@ class RedisLog:
                     outcomes = await self._outcomes(room, batch)
         except ProtocolError as refusal:
             outcomes = [refusal.with_traceback(None)]
-        except (RedisError, TimeoutError) as failed:
+        except Exception as failed:
             error, outcomes = failed, [not_stored()] * len(batch)
+            self._note_failure(failed)
         commits.labels("failed" if error else "stored").inc()
         try:
             for each, outcome in zip(batch, outcomes, strict=True):
@@ -227,6 +229,14 @@ class RedisLog:
             room.batch = ""
             self._note_storing(error)
             self._show(room)
+
+    def _note_failure(self, failed: Exception) -> None:
+        if isinstance(failed, ResponseError) and str(failed).startswith("LOST"):
+            log.error("Redis has forgotten what it was told: another epoch begins")
+            self._meeting.is_doubted = True
+            self._line.renew()
+        elif not isinstance(failed, RedisError | TimeoutError):
+            log.error("fault while storing", exc_info=failed)
 
     async def _outcomes(self, room: _Room, batch: list[Asked]) -> list[Outcome]:
         match batch[0]:
@@ -375,6 +385,8 @@ class RedisLog:
         except msgspec.DecodeError:
             log.warning("somebody else speaks on our channel %s: ignored", ascii(channel))
             return
+        if told.epoch > self.epochs[self.epoch]:  # another server has found out that Redis is another one
+            self._line.renew()
         room.unheard.discard(told.by)
         room.queue.append(told)
         self._show(room)
@@ -605,7 +617,7 @@ class RedisLog:
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(CLOSE_S):
                 await self._idle.wait()
         for timer in (self._retry, *(room.linger for room in self._rooms.values())):
             if timer is not None:

@@ -31,6 +31,7 @@ class Told(msgspec.Struct):
     """What commit.lua publishes; see there."""
 
     by: str
+    epoch: int
     seq: int
     at: int
     rewritings: int
