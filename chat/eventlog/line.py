@@ -83,6 +83,7 @@ class Line:
             redis = client(self._url)
             try:
                 await self._greet(redis)
+                self._lose(self._asked)  # as it was asked before: of another run of Redis, maybe
                 self._up.set()
                 self._on_change(None)
                 await self._talk(redis)

@@ -208,7 +208,8 @@ class RedisLog:
 
     async def _store(self, room: _Room, batch: list[Asked]) -> None:
         """Have a batch stored and answer those who asked; what it tells is shown after that."""
-        error: Exception | None = None
+        outcomes: list[Outcome] = [not_stored()] * len(batch)
+        error: Exception | None = OSError("a fault of ours")
         try:
             async with asyncio.timeout(WAIT_S):
                 await room.caught_up.wait()
@@ -216,11 +217,17 @@ class RedisLog:
                 room.batch = f"{self.server}:{self._batches}"
                 with commit_seconds.time():
                     outcomes = await self._outcomes(room, batch)
+            error = None
         except ProtocolError as refusal:
-            outcomes = [refusal.with_traceback(None)]
-        except Exception as failed:
-            error, outcomes = failed, [not_stored()] * len(batch)
-            self._note_failure(failed)
+            outcomes, error = [refusal.with_traceback(None)], None
+        except (RedisError, TimeoutError) as failed:
+            error = failed
+            if isinstance(failed, ResponseError) and str(failed).startswith("LOST"):
+                self._doubt()
+        finally:
+            self._answer(room, batch, outcomes, error)
+
+    def _answer(self, room: _Room, batch: list[Asked], outcomes: list[Outcome], error: Exception | None) -> None:
         commits.labels("failed" if error else "stored").inc()
         try:
             for each, outcome in zip(batch, outcomes, strict=True):
@@ -230,13 +237,10 @@ class RedisLog:
             self._note_storing(error)
             self._show(room)
 
-    def _note_failure(self, failed: Exception) -> None:
-        if isinstance(failed, ResponseError) and str(failed).startswith("LOST"):
-            log.error("Redis has forgotten what it was told: another epoch begins")
-            self._meeting.is_doubted = True
-            self._line.renew()
-        elif not isinstance(failed, RedisError | TimeoutError):
-            log.error("fault while storing", exc_info=failed)
+    def _doubt(self) -> None:
+        log.error("Redis has forgotten what it was told: another epoch begins")
+        self._meeting.is_doubted = True
+        self._line.renew()
 
     async def _outcomes(self, room: _Room, batch: list[Asked]) -> list[Outcome]:
         match batch[0]:
@@ -274,7 +278,7 @@ class RedisLog:
         packed = (_pack(seen), _pack(deeds))
         while True:
             epoch = str(self.epochs[self.epoch])
-            asked = (len(of_batch), *of_batch, room.batch, epoch, now_ms, room.seq, *packed, MOST_HELD)
+            asked = (len(of_batch), *of_batch, room.batch, epoch, now_ms, room.seq, *packed, MOST_HELD, self.epoch)
             try:
                 answer = await self._line.call("EVALSHA", self._meeting.scripts["commit"], *asked)
                 break
@@ -340,7 +344,9 @@ class RedisLog:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._line.call("SET", f"{keys.PREFIX}probe", b"x" * _PROBE_BYTES, "EX", 60)
-        except (RedisError, LineLost, TimeoutError) as error:
+        except LineLost as error:  # which is noted where it is found out
+            raise OSError("the log cannot store: Redis cannot be reached") from error
+        except (RedisError, TimeoutError) as error:
             self._note_storing(error)
             raise OSError(f"the log cannot store: {error}") from error
         self._note_storing(None)
@@ -355,7 +361,6 @@ class RedisLog:
             self._by_channel[room.keys.room] = room
             self._subscription.subscribe(room.keys.room)
             self._beating = self._beating or asyncio.ensure_future(self._beat())
-            self._line.call("SADD", keys.ROOMS, name).add_done_callback(_ignored)
         return room
 
     def _subscribed(self, channel: str) -> None:
@@ -385,7 +390,7 @@ class RedisLog:
         except msgspec.DecodeError:
             log.warning("somebody else speaks on our channel %s: ignored", ascii(channel))
             return
-        if told.epoch > self.epochs[self.epoch]:  # another server has found out that Redis is another one
+        if told.epoch != self.epoch:  # another server has found out that Redis is another one
             self._line.renew()
         room.unheard.discard(told.by)
         room.queue.append(told)
@@ -419,6 +424,7 @@ class RedisLog:
     async def _catch_up(self, room: _Room) -> None:
         """Read what was missed; nothing is stored meanwhile, so that nobody hears his message before his ack."""
         room.queue.clear()
+        await self._surely(lambda: self._line.call("SADD", keys.ROOMS, room.name))
         if not room.is_known:
             room.seq, room.rewritings = await self._surely(lambda: self._read_now(room.keys, "state"))
             room.epoch = self.epoch
@@ -469,10 +475,11 @@ class RedisLog:
         while True:
             try:
                 return await read()
-            except (RedisError, LineLost) as error:
-                log.warning("what was missed could not be read yet: %s", error)
-                await asyncio.sleep(_RETRY_S)
+            except LineLost:
                 await self._line.up()
+            except RedisError as error:
+                log.warning("what was missed could not be read yet: %s", _sentence(error))
+                await asyncio.sleep(_RETRY_S)
 
     def tell(self, room: str, payload: bytes) -> None:
         self._line.call("PUBLISH", keys.keys_of(room).room, payload).add_done_callback(_ignored)
@@ -579,7 +586,7 @@ class RedisLog:
         return int(await self._read(room, "held_count"))
 
     async def names(self, *, limited: bool = False) -> list[str]:
-        names = sorted(name.decode() for name in await self._line.call("SMEMBERS", keys.ROOMS))
+        names = sorted(name.decode() for name in await self._surely(lambda: self._line.call("SMEMBERS", keys.ROOMS)))
         question = "rules" if limited else "is_used"
         answers = await asyncio.gather(*(self._read(name, question) for name in names))
         return [name for name, answer in zip(names, answers, strict=True) if is_limited(answer) or answer is True]

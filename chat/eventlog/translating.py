@@ -31,7 +31,7 @@ class Told(msgspec.Struct):
     """What commit.lua publishes; see there."""
 
     by: str
-    epoch: int
+    epoch: str
     seq: int
     at: int
     rewritings: int

@@ -1,10 +1,11 @@
 -- One batch of one room: everything that is asked is placed, stored, remembered and published, or nothing is.
 --
 -- KEYS are the room's, all with one hash tag; ARGV: this batch's token, the epoch's number, now (ms), the newest seq that
--- whoever asks has told, what the batch was planned on and what is asked, both packed, and how many may be held.
+-- whoever asks has told, what the batch was planned on and what is asked, both packed, how many may be held, and
+-- what the epoch is called.
 -- Returns "changed" if that is no longer so, else an answer for each that asked: its seq, -seq if it was known before, or
--- a code. Told to subscribers, as JSON: whose batch it is, the epoch, the first seq and the time of its events, their bodies, the new
--- bodies of stored events, the entries that changed, and how many messages are held.
+-- a code. Told to subscribers, as JSON: whose batch it is, the epoch, the first seq and the time of its events, their
+-- bodies, the new ones of stored events, the entries that changed, and how many messages are held.
 --
 -- In what is stored, control characters stand for what is only known here: \1 a new event's seq, \2 its time, \3 the
 -- number of a record, \4 the first seq that is kept. JSON has none of its own.
@@ -353,7 +354,7 @@ if is_told then
     for at_seq, body in pairs(changed) do
         if at_seq > seq - RETOLD then retold[#retold + 1] = '"' .. number(at_seq) .. '":' .. body end
     end
-    call('PUBLISH', ROOM, '{"by":"' .. token .. '","epoch":' .. epoch .. ',"seq":' .. number(last + 1) .. ',"at":' .. number(at)
+    call('PUBLISH', ROOM, '{"by":"' .. token .. '","epoch":"' .. ARGV[8] .. '","seq":' .. number(last + 1) .. ',"at":' .. number(at)
         .. ',"rewritings":' .. number(rewritings)
         .. ',"events":[' .. table.concat(events, ',') .. '],"changed":{' .. table.concat(retold, ',')
         .. '},"entries":{' .. table.concat(entered, ',') .. '},"held":' .. number(held) .. '}')
