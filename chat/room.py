@@ -62,6 +62,7 @@ _TYPING_PEOPLE = 50  # in a larger room nobody is told who writes
 # and their answers share the next flush instead of waiting for one of their own: twice the messages a system call.
 _REST_SHARE, _REST_S = 0.5, 0.005
 _DEFLATING_MEMBERS = 4  # from here on compressing costs less than sending what it saves
+_REACH_S = 5.0  # that one waits for what another server has shown him
 _SHARING_S = 0.1  # in which what other servers are told of people is gathered
 _PRESENCE_S = 1.0  # between two frames that tell what changed
 _PRESENCE_PER_MEMBER_S = 0.0005  # more in a large crowd, where each costs a system call: 2 % of a core at most
@@ -176,6 +177,7 @@ class Room:
         self._flush_began_s = 0.0
         self._rest_until_s = 0.0  # no flush begins before
         self._said: asyncio.Future[None] | None = None
+        self._progress: asyncio.Future[None] | None = None  # of shown_seq, if anybody waits for it
         self._presence_timer: asyncio.TimerHandle | None = None
         self._presence_told_s = 0.0
         self._newcomers = False
@@ -280,6 +282,8 @@ class Room:
             return UNSET, newest
         assert self._opening is not None
         log = self._log
+        if log.server and past.after > self.shown_seq:
+            await self._reach(past.after)
         if not is_ours(log.epochs, self._opening, self._epoch, self.shown_seq, past.epoch, past.after):
             return "reset", newest
         if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq:
@@ -290,6 +294,16 @@ class Room:
         ):
             return "gap", max(0, self.shown_seq - self._limits.history)
         return "whole", past.after
+
+    async def _reach(self, seq: int) -> None:
+        """What another server has shown already is on its way to this one."""
+        if seq > await self._log.head(self.name):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REACH_S):
+                while self.shown_seq < seq:
+                    self._progress = self._progress or asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._progress)
 
     def _welcome(self, member: Member, resumed: str | UnsetType) -> bytes:
         order = self.acts.order
@@ -467,6 +481,9 @@ class Room:
                 events += 1
                 self.shown_seq = utterance.event.seq
                 self._recent.add(self.shown_seq, utterance.v1)
+        if self._progress is not None:
+            future_set_result_unless_cancelled(self._progress, None)
+            self._progress = None
         deliveries = events * sum(len(members) for members, _ in told)
         self._deliver(deque(_turns(told)), events, deliveries)
 

@@ -1,7 +1,7 @@
 """Several servers behind nginx are restarted one after the other, and nobody loses anything.
 
-Everybody comes in through nginx, with deploy/nginx-several.conf as it lies there but for ports, files and TLS, which the
-crowd does not speak.
+Everybody comes in through nginx, with deploy/nginx-several.conf as it lies there but for ports, files and TLS, which
+the crowd does not speak.
 """
 
 import asyncio
@@ -76,8 +76,8 @@ def live_through(server: ServerProcess, nginx: Nginx, story: Story, what: str) -
             refusals = sum(len(guest.refusals) for guest in storm.guests)
             resumes = sum(len(guest.resumes) - 1 for guest in storm.guests)
             report(
-                f"{what}: {MEMBERS} members, {resumes} resumes, each was away for {max(watch.longest_s):.1f} s at most; "
-                f"{refusals} handshakes were refused; {storm.said} messages, 0 lost"
+                f"{what}: {MEMBERS} members, {resumes} resumes, each was away for {max(watch.longest_s):.1f} s "
+                f"at most; {refusals} handshakes were refused; {storm.said} messages, 0 lost"
             )
             assert resumes
         finally:

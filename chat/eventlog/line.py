@@ -65,7 +65,7 @@ class Line:
 
     def renew(self) -> None:
         """Connect anew: what is known of the Redis there is no longer so."""
-        self._is_outdated = True
+        self._is_outdated = self._up.is_set()
         self._wake.set()
 
     async def up(self) -> None:

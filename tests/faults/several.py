@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -100,10 +101,26 @@ class Talkative(Listener, Speaker):
         super().__init__(crowd, room, name)
         self.refused: set[str] = set()  # whatever was, ever
         self.again: dict[str, None] = {}  # what of it has no ack yet
+        self.forgotten: set[str] = set()  # what was acked before all was lost
+        self.acting: set[str] = set()  # acts that were not answered
 
     @property
     def is_served(self) -> bool:
-        return not self.waiting and not self.again
+        return not self.waiting and not self.again and not self.acting
+
+    def begin(self) -> None:
+        super().begin()
+        self.acting.clear()  # nobody will answer any more
+
+    def send(self, **frame: Any) -> None:
+        if "ref" in frame:
+            self.acting.add(frame["ref"])
+        super().send(**frame)
+
+    def hear(self, frame: Any) -> None:
+        super().hear(frame)
+        if frame["type"] in ("done", "error"):
+            self.acting.discard(frame.get("ref", ""))
 
     def not_stored(self, client_id: str) -> None:
         if client_id in self.acked:  # said twice since, and stored
@@ -133,9 +150,13 @@ class Talkative(Listener, Speaker):
         self._say_more()
 
     def forget(self) -> None:
+        """What had no ack may have been `not_stored` when he had lost his line already."""
         for known in (self.acked, self.edits, self.deletes, self.done):
             known.clear()
-        self.said = [*self.waiting]
+        self.again |= dict.fromkeys(self.waiting)
+        self.refused |= self.again.keys()
+        self.forgotten |= {*self.said} - self.again.keys()
+        self.waiting.clear()
         self._last_seq = 0
 
 
@@ -239,21 +260,18 @@ class Several(Crowd):
         self.is_talking = False
         await self.all_back()
         await self.until(lambda: all(speaker.is_served for speaker in self.talkative))
-        for room in ROOMS:
-            self.events[room] = await self._all_heard(room)
-            for talker in self.of(room):
-                assert list(talker.timeline.events.values()) == self.events[room], talker.name
-        await self.leave()
-        return self._tally()
-
-    async def _all_heard(self, room: str) -> list[Any]:
         while True:
-            told = [await history(server, room) for server in self.servers]
-            head = max(map(len, told))
-            await self.until(partial(have_heard, self.of(room), head))
-            if all(len(events) == head for events in told) and all(one.timeline.head == head for one in self.of(room)):
-                assert all(events == told[0] for events in told)
-                return told[0]
+            told = {room: [await history(server, room) for server in self.servers] for room in ROOMS}
+            for room in ROOMS:
+                await self.until(partial(have_heard, self.of(room), max(map(len, told[room]))))
+            if all(len(events) == one.timeline.head for one in self.listeners for events in told[one.room]):
+                break  # no act came late
+        self.events = {room: each[0] for room, each in told.items()}
+        for one in self.listeners:
+            assert all(list(one.timeline.events.values()) == events for events in told[one.room]), one.name
+        tally = self._tally()
+        await self.leave()
+        return tally
 
     def _tally(self) -> Tally:
         tally = Tally()
@@ -264,16 +282,28 @@ class Several(Crowd):
             tally.doubled += [said for said, seqs in places.items() if len(seqs) > 1]
             for speaker in speakers:
                 self._add(tally, speaker, events)
-                places |= {client_id: [seq] for client_id, seq in speaker.acked.items()}
+            there = {said: seqs[0] for said, seqs in places.items()}
+            once = there | {said: seq for speaker in speakers for said, seq in speaker.acked.items()}
             if not self.may_forget:
-                for plain in (one for one in self.plain if one.room == room):
-                    tally.add_runs(plain.runs, places)
+                for run in (run for one in self.plain if one.room == room for run in one.runs if run):
+                    add_run(tally, run, there, once)
         return tally
 
     def _add(self, tally: Tally, speaker: Talkative, events: list[Any]) -> None:
-        tally.lost += [said for said in speaker.refused if said not in speaker.acked]
-        speaker.said = [said for said in speaker.said if said not in speaker.refused]
+        tally.lost += speaker.refused - speaker.forgotten - speaker.acked.keys()
+        speaker.said = [said for said in speaker.said if said not in speaker.refused | speaker.forgotten]
         tally.add(speaker, events)
+
+
+def add_run(tally: Tally, run: list[str], there: dict[str, int], once: dict[str, int]) -> None:
+    """On the plain wire a stretch of the room's messages was heard, but for such as were deleted before."""
+    heard = set(run)
+    tally.heard_plain += len(run)
+    tally.lost += [said for said in run if said not in once]
+    seqs = [once[said] for said in run if said in once]
+    if any(later <= earlier for earlier, later in pairwise(seqs)):
+        tally.reordered.append(f"the plain wire from {run[0]} to {run[-1]}")
+    tally.lost += [said for said, seq in there.items() if seqs[0] < seq < seqs[-1] and said not in heard]
 
 
 async def history(server: ServerProcess, room: str) -> list[Any]:
