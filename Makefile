@@ -41,10 +41,19 @@ faults: export CHATROOM_POWER_CUTS ?= 2000
 faults: export CHATROOM_DISK_FAULTS ?= 20
 faults: export CHATROOM_STORM ?= 5000
 faults: export CHATROOM_HOSTILE ?= 1
+faults: export CHATROOM_SERVER_KILLS ?= 40
+faults: export CHATROOM_SERVER_STOPPED_S ?= 10
+faults: export CHATROOM_REDIS_RESTARTS ?= 15
+faults: export CHATROOM_REDIS_WIPES ?= 8
+faults: export CHATROOM_REDIS_DEAF_S ?= 60
+faults: export CHATROOM_REDIS_CUTS ?= 5
+faults: export CHATROOM_SERVER_STORM ?= 2000
+faults: export CHATROOM_SERVER_HOPS ?= 5000
+faults: export CHATROOM_ROLLING ?= 300
 faults: export FAULTS_REPORT ?= results/faults.txt
 faults: $(DEV) system
 	@mkdir -p results
-	$(BIN)/python -m pytest -s tests/faults
+	$(BIN)/python -m pytest -s tests/faults tests/test_rolling.py
 
 conformance: $(DEV) system
 	$(BIN)/python -m pytest -s tests/conformance/check_autobahn.py tests/conformance/check_clients.py

@@ -370,6 +370,7 @@ class ChatSocket(FramesHandler, http.Answer):
         """The log has lost what was shown: whoever is there comes back, into another room, and is told `reset`."""
         room = cls.rooms.get(room_name)
         if room is not None:
+            room.is_over = True
             cls._forget(room)
             serving.say_goodbye(cls, room.everybody(), "the log was replaced")
 

@@ -27,7 +27,7 @@ from tornado.concurrent import future_set_result_unless_cancelled
 
 from chat.acts import Acts
 from chat.decisions import PutOut
-from chat.eventlog import EventLog, News, Opening, is_ours
+from chat.eventlog import EventLog, News, Opening, is_ours, log_away
 from chat.frames import Deflater, Frames, text_frame
 from chat.neighbours import Neighbours, Telling
 from chat.order import Barred
@@ -141,6 +141,11 @@ class _Audience(NamedTuple):
 class Room:
     """One room of this process; `on_idle` is called when nobody and nothing is left in it."""
 
+    # Of rooms that several servers share.
+    is_over = False  # its log was lost: another room has its name
+    _progress: asyncio.Future[None] | None = None  # of shown_seq, if anybody waits for it
+    _sharing_timer: asyncio.TimerHandle | None = None
+
     def __init__(
         self, name: str, log: EventLog, limits: Limits, send_buffer_bytes: int, on_idle: Callable[["Room"], None]
     ) -> None:
@@ -153,7 +158,6 @@ class Room:
         self.people = People()
         self.acts = Acts(self, log)
         self._neighbours = Neighbours(log.server, self.people, self._tell_neighbours)
-        self._sharing_timer: asyncio.TimerHandle | None = None
         self.shown_seq = 0
         self._log = log
         self._limits = limits
@@ -177,7 +181,6 @@ class Room:
         self._flush_began_s = 0.0
         self._rest_until_s = 0.0  # no flush begins before
         self._said: asyncio.Future[None] | None = None
-        self._progress: asyncio.Future[None] | None = None  # of shown_seq, if anybody waits for it
         self._presence_timer: asyncio.TimerHandle | None = None
         self._presence_told_s = 0.0
         self._newcomers = False
@@ -212,6 +215,8 @@ class Room:
         try:
             if self._opening is None:
                 await self._loaded()
+            if self.is_over:
+                raise log_away()
             self.acts.check_entry(member)
             person = self.people.join(member.person_id, wish, member, time.time_ns() // 1_000_000)
             self.acts.came(person, opens=self._is_unused and not member.is_plain)

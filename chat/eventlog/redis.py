@@ -260,7 +260,7 @@ class RedisLog:
     async def _change(self, room: _Room, asked: Change) -> int:
         """Plan an act and store it, as often as it takes until nothing has come in between."""
         for _ in range(_TRIES):
-            planned = Plan(room.keys, lambda commands: self._ask_now(room.keys, "look", commands))
+            planned = Plan(room.keys, lambda commands: self._look_at(room, commands))
             await plan(planned, asked)
             if not planned.deeds:
                 return 0
@@ -270,6 +270,13 @@ class RedisLog:
                 seqs = [answer for deed, answer in zip(planned.deeds, answers, strict=True) if deed[0] == "event"]
                 return int(seqs[-1 if isinstance(asked.work, list) else 0]) if seqs else 0
         raise not_stored()
+
+    async def _look_at(self, room: _Room, commands: list[Any]) -> Any:
+        while True:
+            try:
+                return await self._ask_now(room.keys, "look", commands)
+            except LineLost:
+                await self._line.up()
 
     async def _commit(self, room: _Room, seen: list[Any], deeds: list[Any]) -> _Stored:
         """The answer to each deed; none if what was seen is no longer so."""
@@ -445,6 +452,9 @@ class RedisLog:
         if not is_ours(self.epochs, opening, self.epoch, head, room.epoch, room.seq):
             log.error("room %s has lost what was shown of it: its members begin anew", ascii(room.name))
             room.seq, room.rewritings, room.epoch = head, rewritings, self.epoch
+            asked, room.asked = room.asked, []
+            for each in asked:  # of a past that is gone: a seq may be another message by now
+                each.done(not_stored())
             self.on_lost(room.name)
             return
         missed = await self._events_after(room, room.seq, head)
