@@ -106,6 +106,30 @@ class Book:
         assert all(isinstance(outcome, int) for outcome in await asyncio.gather(*asked))
         await self.log.settled()
 
+    async def sql(self, statement: str) -> list[Any]:
+        """What SQLite's writer gives for it."""
+        return await self.on_writer(lambda: self.log._writer.execute(statement).fetchall())
+
+    async def on_writer(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What `work` gives in the thread of SQLite's writer, the only one from which its connection is used.
+
+        From another it may wait for ever: with the GIL for the connection, whose holder waits for the GIL.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.log._writer_thread, work, *arguments)
+
+    async def limit_growth(self, more_pages: int) -> None:
+        """Let the file grow by so many pages and no more."""
+        ((pages,),) = await self.sql("PRAGMA page_count")
+        await self.sql(f"PRAGMA max_page_count = {pages + more_pages}")
+
+    @contextlib.asynccontextmanager
+    async def traced(self) -> AsyncIterator[list[str]]:
+        """The statements that the writer does in the block."""
+        statements: list[str] = []
+        await self.on_writer(self.log._writer.set_trace_callback, statements.append)
+        yield statements
+        await self.on_writer(self.log._writer.set_trace_callback, None)
+
     async def is_ours(self, epoch: str, after: int, room: str = "room") -> bool:
         """Whether somebody who has just come in with this past is told that it is whole."""
         opening = await self.log.open_room(room, 1)

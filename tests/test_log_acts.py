@@ -262,10 +262,8 @@ async def test_a_purge_is_one_statement(make_sqlite: MakeLog) -> None:
     """However much somebody said: the loop goes on while SQLite does it."""
     async with make_sqlite() as book:
         await book.fill(3000)
-        statements: list[str] = []
-        book.log._writer.set_trace_callback(statements.append)
-        await book.do(*purging(ANN))
-        book.log._writer.set_trace_callback(None)
+        async with book.traced() as statements:
+            await book.do(*purging(ANN))
         assert len([sql for sql in statements if sql.startswith("UPDATE events")]) == 1
         assert len(statements) < 20
 
@@ -444,7 +442,7 @@ async def test_what_an_act_does_further_is_undone_with_it(make_sqlite: MakeLog) 
     async with make_sqlite() as book:
         await book.fill(50, "x" * 1000)
         before = await bodies(book)
-        await _limit(book, 0)
+        await book.limit_growth(0)
         heavy = Further(RoleGiven(0, 0, BOB, Person(ANN.id, "x" * 100_000), ""))
         assert await book.act(*purging(ANN), entries={"k": b"1"}, further=(heavy,)) == "not_stored"
         assert await bodies(book) == before
@@ -484,12 +482,10 @@ async def test_taking_down_asks_for_no_other_event(make_sqlite: MakeLog) -> None
     """However many events a room has, only those with an announcement are looked at."""
     async with make_sqlite() as book:
         await book.fill(10)
-        statements: list[str] = []
-        book.log._writer.set_trace_callback(statements.append)
-        await rules(book, Rules(5, announcement=Announcement("first", ANN, 1)), Rules(5))
-        book.log._writer.set_trace_callback(None)
+        async with book.traced() as statements:
+            await rules(book, Rules(5, announcement=Announcement("first", ANN, 1)), Rules(5))
         asked = [sql for sql in statements if "announcing" in sql]
-        plans = [book.log._writer.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in asked]
+        plans = [await book.sql(f"EXPLAIN QUERY PLAN {sql}") for sql in asked]
         assert len(plans) == 2
         assert "USING INDEX events_announcing (room=? AND seq<?)" in str(plans) and "B-TREE" not in str(plans)
 
@@ -699,22 +695,14 @@ async def test_a_change_of_a_full_disk_is_undone_as_a_whole(make_sqlite: MakeLog
     async with make_sqlite() as book:
         await book.say()
         before = await bodies(book)
-        await _limit(book, 0)
+        await book.limit_growth(0)
         heavy = {"k": bytes(100_000)}
         assert await book.act(*deleting(1), entries=heavy, record=Record("delete", BOB)) == "not_stored"
         assert await bodies(book) == before
         assert (await book.log.open_room("room", 1)).entries == {}
-        await _limit(book, 1000)
+        await book.limit_growth(1000)
         assert await book.act(*deleting(1), entries=heavy, record=Record("delete", BOB)) == 2
         assert [decode(body)["id"] for body in (await book.log.acts("room", None, 5, None))[0]] == [1]
-
-
-async def _limit(book: Book, more_pages: int) -> None:
-    def limit() -> None:
-        (pages,) = book.log._writer.execute("PRAGMA page_count").fetchone()
-        book.log._writer.execute(f"PRAGMA max_page_count = {pages + more_pages}")
-
-    await asyncio.get_running_loop().run_in_executor(book.log._writer_thread, limit)
 
 
 # Reading meanwhile

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,20 +245,15 @@ async def test_a_full_disk_keeps_everything(make_sqlite: MakeLog) -> None:
     async with make_sqlite() as book:
         await book.fill(50, "x" * 300)
 
-        def limit(pages: int) -> None:
-            (count,) = book.log._writer.execute("PRAGMA page_count").fetchone()
-            book.log._writer.execute(f"PRAGMA max_page_count = {count + pages}")
-
         # A trim alone would find room for itself in the pages there are.
         trigger = "CREATE TRIGGER heavy BEFORE UPDATE ON rooms BEGIN INSERT INTO probes VALUES (zeroblob(99999)); END"
-        run = functools.partial(asyncio.get_running_loop().run_in_executor, book.log._writer_thread)
-        await run(book.log._writer.execute, trigger)
-        await run(limit, 0)
+        await book.sql(trigger)
+        await book.limit_growth(0)
         with pytest.raises(ProtocolError) as failed:
             await book.log.keep("room", 0, 5)
         assert failed.value.code == "not_stored"
         assert len(await kept(book)) == 50
-        await run(limit, 1000)
+        await book.limit_growth(1000)
         await keep(book, events=5)
         assert len(await kept(book)) == 6
 

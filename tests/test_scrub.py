@@ -325,18 +325,17 @@ async def test_what_was_blanked_is_not_written_again(make_log: MakeLog, path: Pa
         await stir(book, random.Random(7), 1500)
         book.log._clearing._is_stopped = True
         checkpoint = functools.partial(clearing.checkpoint, book.log._writer)
-        run = functools.partial(asyncio.get_running_loop().run_in_executor, book.log._writer_thread)
         await book.log._idle.wait()
-        assert await run(checkpoint)
+        assert await book.on_writer(checkpoint)
         soiled = _soiled(path)
         assert soiled
-        assert await run(blanking.blank, book.log._writer, book.log._taken.file, soiled)
+        assert await book.on_writer(blanking.blank, book.log._writer, book.log._taken.file, soiled)
         assert _soiled(path) == []
         before = [_page(path, number) for number in soiled]
         for room in range(3):
             await asyncio.gather(*(book.ask("x", room=f"room {room}") for _ in range(3)))
-        await run(book.log._writer.execute, "UPDATE events SET at = at + 1")
-        assert await run(checkpoint)
+        await book.sql("UPDATE events SET at = at + 1")
+        assert await book.on_writer(checkpoint)
         changed = [number for number, old in zip(soiled, before, strict=True) if _page(path, number) != old]
         assert len(changed) > len(soiled) / 2
         assert _soiled(path) == []

@@ -60,9 +60,8 @@ async def test_one_commit_answers_the_speakers_of_all_rooms_first(make_sqlite: M
 async def test_a_commit_is_on_the_disk(make_sqlite: MakeLog) -> None:
     """WAL with synchronous=FULL: what a commit returned survives a power cut."""
     async with make_sqlite() as book:
-        writer = book.log._writer
-        assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2)):
+            assert await book.sql(f"PRAGMA {pragma}") == [(value,)]
 
 
 @on_a_loop
@@ -407,16 +406,6 @@ def test_a_log_that_another_program_is_writing_to_says_so(path: Path, monkeypatc
 # A disk that is full
 
 
-async def set_room(book: Book, more_pages: int) -> None:
-    """Let the file grow by so many pages and no more."""
-
-    def limit() -> None:
-        (pages,) = book.log._writer.execute("PRAGMA page_count").fetchone()
-        book.log._writer.execute(f"PRAGMA max_page_count = {pages + more_pages}")
-
-    await asyncio.get_running_loop().run_in_executor(book.log._writer_thread, limit)
-
-
 async def eventually_stores(book: Book) -> None:
     async with asyncio.timeout(DEADLINE_S):
         for _ in iter(lambda: book.log.storing, True):
@@ -433,7 +422,7 @@ async def test_a_full_disk_stores_and_shows_nothing_until_there_is_room(
         await book.fill(3)
         assert book.log.storing
         book.told.clear()
-        await set_room(book, 0)
+        await book.limit_growth(0)
         assert [await book.say(HEAVY, client_id=f"c{number}") for number in range(3)] == ["not_stored"] * 3
         assert book.told == [("done", "not_stored"), ("storing", False), ("done", "not_stored"), ("done", "not_stored")]
         assert not book.log.storing
@@ -441,7 +430,7 @@ async def test_a_full_disk_stores_and_shows_nothing_until_there_is_room(
             await book.log.probe()
         assert seqs((await book.log.before("room", None, 50)).events) == [1, 2, 3]
         book.told.clear()
-        await set_room(book, 1000)
+        await book.limit_growth(1000)
         await eventually_stores(book)
         assert book.told == [("storing", True)]
         await book.log.probe()
@@ -459,26 +448,26 @@ async def test_a_message_that_could_be_stored_ends_the_alarm(
     monkeypatch.setattr(sqlite, "_RETRY_S", 3600)
     async with make_sqlite() as book:
         await book.say()
-        await set_room(book, 0)
+        await book.limit_growth(0)
         assert await book.say(HEAVY) == "not_stored"
-        await set_room(book, 1000)
+        await book.limit_growth(1000)
         assert await book.say(HEAVY) == 2
         assert [told for told in book.told if told[0] == "storing"] == [("storing", False), ("storing", True)]
 
 
 @on_a_loop
-async def test_a_failed_batch_fails_as_a_whole(make_sqlite: MakeLog) -> None:
+async def test_a_failed_batch_fails_as_a_whole(make_sqlite: MakeLog, path: Path) -> None:
     """All of a transaction or nothing: no draft of it is stored, in no room, and no new room is made."""
     async with make_sqlite() as book:
         await book.say()
-        await set_room(book, 0)
+        await book.limit_growth(0)
         asked = [book.ask("small"), book.ask("small", room="new"), book.ask(HEAVY), book.ask("small", client_id="c")]
         assert {getattr(await answer, "code", None) for answer in asked} == {"not_stored"}
         await book.log.settled()
         assert await book.log.head("room") == 1
-        assert book.log._writer.execute("SELECT name FROM rooms").fetchall() == [("room",)]
+        assert query(path, "SELECT name FROM rooms") == [("room",)]
         assert "new" not in book.shown
-        await set_room(book, 1000)
+        await book.limit_growth(1000)
         assert await book.say(client_id="c") == 2
         assert await book.say(room="new") == 1
 
