@@ -77,11 +77,14 @@ class Cable:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
-        self._listener.close()
+        # asyncio leaves those open that come to a closed listener, having been accepted before.
+        for listening in self._listener.sockets:
+            self._loop.remove_reader(listening)
         await self._become(is_cut=True, is_dead=False)
         here = {asyncio.current_task()}
         while others := asyncio.all_tasks() - here:  # one that was being accepted comes late
             await asyncio.gather(*others, return_exceptions=True)
+        self._listener.close()
         await asyncio.sleep(0)  # in which the last ones are closed
 
     async def _become(self, is_cut: bool, is_dead: bool) -> None:
