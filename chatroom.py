@@ -30,9 +30,10 @@ from tornado.websocket import WebSocketClosedError
 
 from chat import commands, desk, doors, export, http, identity, protocol, serving, starting, supervisor, tokens
 from chat.assets import Assets
-from chat.eventlog import EventLog, LogRefused, News, Opening, Slice
+from chat.eventlog import EventLog, LogRefused, LogUnreachable, News, Opening, Slice
 from chat.eventlog.redis import RedisLog
 from chat.eventlog.sqlite import SqliteLog
+from chat.faults import noted
 from chat.languages import BrokenTable, Languages
 from chat.limits import RateLimit, Turns
 from chat.neighbours import decode_telling
@@ -41,6 +42,7 @@ from chat.protocol import CloseCode, ProtocolError
 from chat.proxies import Proxies
 from chat.room import Past, Room
 from chat.settings import BadOption, Settings, check_settings, networks, origins, read_settings
+from chat.sharing import SharedRates
 from chat.websocket import FramesHandler
 
 log = logging.getLogger("chatroom")
@@ -80,6 +82,7 @@ class ChatSocket(FramesHandler, http.Answer):
     says: ClassVar[RateLimit]
     asks: ClassVar[RateLimit]
     typings: ClassVar[RateLimit]
+    rates: ClassVar[SharedRates]
     turns: ClassVar[Turns]
     most_members: ClassVar[int]
     is_draining: ClassVar[bool]
@@ -118,6 +121,10 @@ class ChatSocket(FramesHandler, http.Answer):
         server.says, server.asks = RateLimit(rate, burst), RateLimit(ASKS_PER_S, ASKS_BURST)
         server.typings = RateLimit(1 / TYPING_S, 1)
         server.turns = Turns(serving.WELCOME_BACK_PER_S, serving.WELCOME_AT_ONCE)
+        server.rates = SharedRates(event_log.server, event_log.tell_servers)
+        server.rates.share("says", server.says)
+        server.rates.share("asks", server.asks)
+        event_log.on_server_telling = server.rates.hear
         event_log.on_events, event_log.on_storing = server.show, server.tell_storing
         event_log.on_news = server.learn
         event_log.on_telling, event_log.on_following = server.hear_server, server.begin_sharing
@@ -272,8 +279,12 @@ class ChatSocket(FramesHandler, http.Answer):
         self.sockets[self] = time.monotonic() + serving.PING_S
         _members.inc()
         self.room = self._room(asked_room)
+        with noted(self._could_not_enter):
+            await self._enter(self.room, wish, past)
+
+    async def _enter(self, room: Room, wish: str, past: Past | None) -> None:
         try:
-            await self.room.enter(self, wish, past)
+            await room.enter(self, wish, past)
             self.is_in = True
         except (WebSocketClosedError, StreamClosedError):
             pass  # gone before he was in; on_close follows
@@ -281,10 +292,12 @@ class ChatSocket(FramesHandler, http.Answer):
             self._turn_away(barred)
         except ProtocolError:  # the log is away: one line is said of that, not one for each who comes
             self.close(CloseCode.OUR_FAULT, "come back in a moment")
-        except Exception:  # a room that cannot be read costs its newcomer the socket, not the server its loop
-            if not self.is_draining:  # else the log has stopped reading
-                log.exception("%s could not enter", self)
-            self.close(CloseCode.OUR_FAULT, "internal error")
+
+    def _could_not_enter(self, error: Exception) -> None:
+        """A room that cannot be read costs its newcomer the socket, not the server its loop."""
+        if not self.is_draining:  # else the log has stopped reading
+            log.error("%s could not enter", self, exc_info=error)
+        self.close(CloseCode.OUR_FAULT, "internal error")
 
     def on_close(self) -> None:
         if self.room is None:
@@ -377,8 +390,8 @@ class ChatSocket(FramesHandler, http.Answer):
     # What the member has to say
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
-        if self.is_draining:
-            return None  # not acked, so that it will be said again to the next server
+        if self.is_draining or (self.room is not None and self.room.is_over):
+            return None  # not acked, so that it will be said again to the next server, or in the room's next life
         if self.is_plain:
             return self._hear_plain(message)
         try:
@@ -612,7 +625,10 @@ class ChatApplication(Application):
 def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
     event_log = socket_class.event_log
     asking = {"asks": socket_class.asks, "now_s": time.monotonic}
-    form = {"host": socket_class, "tries": doors.Tries()}
+    tries = doors.Tries()
+    socket_class.rates.share("tries", tries.people)
+    socket_class.rates.share("tries of addresses", tries.addresses)
+    form = {"host": socket_class, "tries": tries}
     base_path = socket_class.config.base_path
     routes: list[tuple[Any, ...]] = [
         (r"/ws", socket_class),
@@ -625,7 +641,7 @@ def _routes(socket_class: type[ChatSocket]) -> list[tuple[Any, ...]]:
         (r"/api/rooms/([^/]+)/export", export.Export, {**asking, "host": socket_class}),
         (r"/qr\.svg", http.QrCode, asking),
         (r"/healthz", http.Health, {"event_log": event_log, "is_draining": lambda: socket_class.is_draining}),
-        (r"/metrics", http.Metrics),
+        (r"/metrics", http.Metrics, {"counted": supervisor.counted}),
         (r"/static/([0-9a-f]{12})/(.*)", http.StaticFile),
     ]
     if base_path:
@@ -703,7 +719,7 @@ def main() -> None:
             runner.run(serve(settings))
     except (BadOption, BrokenTable, LogRefused) as refusal:
         print(f"chatroom: {refusal}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(refusal, LogUnreachable) else 2)
 
 
 if __name__ == "__main__":

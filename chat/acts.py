@@ -7,14 +7,15 @@ for nothing, so that whoever speaks costs no query.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from msgspec import UNSET, UnsetType, structs
 
 from chat.decisions import Actor, Decision, Moment, PutOut, Target, admit, decide
-from chat.eventlog import Change, Done, Draft, Entries, EventLog, Further, News, Purging, Reacting, Refusing
+from chat.eventlog import Change, Done, Draft, Entries, EventLog, Further, News, Overtaken, Purging, Reacting, Refusing
 from chat.identity import is_closed
 from chat.limits import Paces, Result
 from chat.order import RAID_INSIDERS, RANKS, Barred, Order, Standing
@@ -39,10 +40,12 @@ from chat.protocol import (
     Review,
     SetRules,
     Waiting,
+    decode_message,
     encode,
 )
 
 REACTIONS_S = 1.0  # between two events that tell reactions
+_OVERTAKEN = 5  # times that an act is decided anew
 VETERAN_S = 600  # whoever was here, or spoke here, so long before a raid is no newcomer
 
 
@@ -170,7 +173,7 @@ class Acts:
 
     async def admit(self, person: Person, how: str) -> None:
         """Let somebody into a closed room, or make him an owner: by an invitation's id, or "password"."""
-        await self._enact(admit(self.order, person, how, _now_ms()), person.id)
+        await _again(lambda: self._enact(admit(self.order, person, how, _now_ms()), person.id))
 
     async def found(self, person: Person) -> None:
         """Make this a closed room, owned by `person`."""
@@ -218,6 +221,11 @@ class Acts:
     def _take_turn(self, member: Member) -> float:
         return self._paces.take(member.person_id, self.order.slow_s(self.rank_of(member), _now_ms()))
 
+    def note_turn(self, body: bytes) -> None:
+        """In slow mode whoever spoke at another server has had his turn at this one, too."""
+        if self._log.server and (slow_s := self.order.slow_s(0, _now_ms())) and body.startswith(b'{"type":"message"'):
+            self._paces.take(decode_message(body).by.id, slow_s)
+
     def _drafted(self, draft: Draft, spoke_s: float, done: Done, outcome: int | ProtocolError) -> None:
         if isinstance(outcome, int):
             self._claimed(draft.claim)
@@ -236,6 +244,9 @@ class Acts:
 
         Raises ProtocolError: `forbidden`, `not_found`, `too_late`, `not_stored`, and what saying something may raise.
         """
+        return await _again(lambda: self._act(member, frame))
+
+    async def _act(self, member: Member, frame: AnyAct) -> tuple[int, Decision]:
         if type(frame) is Edit:
             return await self._edit(member, frame)
         decision = self._decide(member, frame)
@@ -357,6 +368,7 @@ class Acts:
             self._take_effect(decision)
         else:
             self._judge_anew()
+            self._host.put_out_barred()  # whom another server put out, while this act seemed to have the last word
         _settle(stored, outcome)
         self._settled()
 
@@ -499,6 +511,15 @@ class Acts:
         if held != self.held:
             self.held = held
             self._host.tell_moderators(encode(Waiting(held)))
+
+
+async def _again(enact: Callable[[], Awaitable[Result]]) -> Result:
+    """Decide and enact, anew if another server was faster; what it did is heard within milliseconds."""
+    for tries in range(_OVERTAKEN):
+        with suppress(Overtaken):
+            return await enact()
+        await asyncio.sleep(0.02 * 2**tries)
+    return await enact()
 
 
 _ActOnPerson = GiveRole | Mute | Ban | Kick | Purge

@@ -3,7 +3,7 @@
 Owns what these print. Invariant: a command is done, or refused with one sentence, and no server starts.
 """
 
-from chat.eventlog.erasing import erase
+from chat.eventlog import erasing, expunging
 from chat.settings import Settings
 from chat.starting import admin_link
 
@@ -13,7 +13,7 @@ def run_command(settings: Settings) -> bool:
     if settings.admin_link:
         print(_introduced(admin_link(settings)))
     elif settings.erase:
-        print(_erased(settings.database, settings.erase))
+        print(_erased(settings))
     else:
         return False
     return True
@@ -27,6 +27,9 @@ def _introduced(link: str) -> str:
     )
 
 
-def _erased(database: str, person_id: str) -> str:
-    lines = [f"{room}: {count} removed" for room, count in erase(database, person_id)]
-    return "\n".join(lines) if lines else f"Nothing of {person_id} is kept in {database}."
+def _erased(settings: Settings) -> str:
+    person = settings.erase
+    found = expunging.erase(settings.redis, person) if settings.redis else erasing.erase(settings.database, person)
+    lines = [f"{room}: {count} removed" for room, count in found]
+    kept_in = "that Redis" if settings.redis else settings.database
+    return "\n".join(lines) if lines else f"Nothing of {person} is kept in {kept_in}."

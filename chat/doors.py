@@ -119,8 +119,8 @@ class Tries:
     """How often a person, and an address, may send a form: whatever guessing costs us, it costs them time."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._people = RateLimit(_TRIES_PER_S, _PERSONS_TRIES)
-        self._addresses = RateLimit(_TRIES_PER_S, _ADDRESS_TRIES)
+        self.people = RateLimit(_TRIES_PER_S, _PERSONS_TRIES)
+        self.addresses = RateLimit(_TRIES_PER_S, _ADDRESS_TRIES)
         self._now_s = now_s
         self._until_sweep = _TRIES_PER_SWEEP
 
@@ -128,15 +128,15 @@ class Tries:
         """Take a try and return 0, or the seconds until there is one."""
         now_s = self._now_s()
         self._sweep(now_s)
-        wait_s = self._people.wait_s(person_id, now_s) if person_id else 0.0
-        return wait_s or self._addresses.wait_s(address_block(address), now_s)
+        wait_s = self.people.wait_s(person_id, now_s) if person_id else 0.0
+        return wait_s or self.addresses.wait_s(address_block(address), now_s)
 
     def _sweep(self, now_s: float) -> None:
         self._until_sweep -= 1
         if not self._until_sweep:
             self._until_sweep = _TRIES_PER_SWEEP
-            self._people.forget_full(now_s)
-            self._addresses.forget_full(now_s)
+            self.people.forget_full(now_s)
+            self.addresses.forget_full(now_s)
 
 
 class Form(http.Page):

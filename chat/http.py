@@ -12,7 +12,6 @@ import io
 import ipaddress
 import logging
 import math
-import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -24,8 +23,7 @@ from urllib.parse import quote
 
 import msgspec
 import segno
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
@@ -513,17 +511,12 @@ class Health(Answer):
 class Metrics(Answer):
     """`GET /metrics`: what was counted, by all processes that share the port, for Prometheus."""
 
+    def initialize(self, counted: Callable[[], CollectorRegistry]) -> None:
+        self.counted = counted
+
     def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest(_counted()))
-
-
-def _counted() -> CollectorRegistry:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return registry
+        self.finish(generate_latest(self.counted()))
 
 
 def log_request(handler: RequestHandler) -> None:

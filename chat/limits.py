@@ -25,6 +25,7 @@ class RateLimit:
         self._interval_s = 1 / rate if rate else 0.0
         self._tolerance_s = self._interval_s * max(burst - 1, 0)
         self._full_at_s: dict[str, float] = {}  # when the person's bucket will be full again
+        self.on_taken: Callable[[str], None] | None = None  # hears of each token, by whom
 
     def wait_s(self, person_id: str, now_s: float) -> float:
         """Take a token and return 0, or take none and return the seconds until there is one."""
@@ -35,7 +36,16 @@ class RateLimit:
         if wait_s > 1e-9:
             return wait_s
         self._full_at_s[person_id] = full_at_s + self._interval_s
+        if self.on_taken is not None:
+            self.on_taken(person_id)
         return 0.0
+
+    def charge(self, person_id: str, tokens: int, now_s: float) -> None:
+        """Take tokens that were given elsewhere, whether there are as many or not."""
+        if not self._interval_s:
+            return
+        full_at_s = max(self._full_at_s.get(person_id, 0.0), now_s)
+        self._full_at_s[person_id] = full_at_s + tokens * self._interval_s
 
     def forget_full(self, now_s: float) -> None:
         """Drop the buckets that are full: a new one would be the same."""

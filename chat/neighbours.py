@@ -21,6 +21,7 @@ class Present(Struct, frozen=True):
     name: str
     since: int
     times_named: int = 0
+    operator: bool = False
 
 
 class Delta(Struct, tag="delta", tag_field="kind"):
@@ -46,15 +47,29 @@ class WhoIsHere(Struct, tag="who", tag_field="kind"):
     server: str
 
 
-Telling = Delta | Everybody | WhoIsHere
+class Writing(Struct, tag="writing", tag_field="kind"):
+    """Somebody on a server writes; not numbered, as it may be missed."""
+
+    server: str
+    by: Person
+
+
+Telling = Delta | Everybody | WhoIsHere | Writing
 decode_telling = msgspec.json.Decoder(Telling).decode
 
 
 class Neighbours:
     """What is told and heard of one room; `tell` sends to all servers that have it, this one included."""
 
-    def __init__(self, me: str, people: People, tell: Callable[[Telling], None]) -> None:
-        self._me, self._people, self._tell = me, people, tell
+    def __init__(
+        self,
+        me: str,
+        people: People,
+        tell: Callable[[Telling], None],
+        is_operator: Callable[[str], bool],
+    ) -> None:
+        self._me, self._people, self._tell, self._is_operator_here = me, people, tell, is_operator
+        self._operators: dict[str, set[str]] = {}  # by server
         self._number = 0
         self._told: dict[str, Present] = {}  # whom the others know of us
         self._noted: dict[str, None] = {}  # of whom this may not be so any more, in order
@@ -84,7 +99,7 @@ class Neighbours:
 
     def hear(self, telling: Telling) -> list[str]:
         """Take what a server told; returns who of ours is called otherwise now."""
-        if telling.server == self._me:
+        if telling.server == self._me or isinstance(telling, Writing):
             return []
         if isinstance(telling, WhoIsHere):
             if self._number or self._told:
@@ -96,6 +111,9 @@ class Neighbours:
         self._numbers[telling.server] = telling.number
         here = {present.id for present in telling.here}
         gone = telling.gone if isinstance(telling, Delta) else set(self._people.on(telling.server)) - here
+        operators = self._operators.setdefault(telling.server, set())
+        operators -= here | set(gone)
+        operators |= {present.id for present in telling.here if present.operator}
         for id in gone:
             self._people.is_gone(telling.server, id)
         renamed: list[str] = []
@@ -107,10 +125,15 @@ class Neighbours:
     def forget(self, server: str) -> bool:
         """A server is gone; True if it had anybody."""
         self._numbers.pop(server, None)
+        self._operators.pop(server, None)
         people = self._people.on(server)
         for id in people:
             self._people.is_gone(server, id)
         return bool(people)
+
+    def is_operator(self, id: str) -> bool:
+        """Whether somebody is here as an operator on another server."""
+        return any(id in operators for operators in self._operators.values())
 
     def _tell_all(self) -> None:
         self._noted.clear()
@@ -119,4 +142,6 @@ class Neighbours:
 
     def _our(self, id: str) -> Present | None:
         ours = self._people.our(id)
-        return None if ours is None else Present(id, ours.person.name, ours.since_ms, ours.times_named)
+        if ours is None:
+            return None
+        return Present(id, ours.person.name, ours.since_ms, ours.times_named, self._is_operator_here(id))

@@ -73,7 +73,11 @@ class Barred(Exception):
     @property
     def out(self) -> Out:
         """The last frame of a socket that is closed for it."""
-        return Out(self.code, UNSET if self.until is None else self.until, self.reason or UNSET)
+        return Out(
+            "ban" if self.code == "banned" else self.code,
+            UNSET if self.until is None else self.until,
+            self.reason or UNSET,
+        )
 
 
 @dataclass(frozen=True)

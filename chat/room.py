@@ -29,7 +29,7 @@ from chat.acts import Acts
 from chat.decisions import PutOut
 from chat.eventlog import EventLog, News, Opening, is_ours, log_away
 from chat.frames import Deflater, Frames, text_frame
-from chat.neighbours import Neighbours, Telling
+from chat.neighbours import Neighbours, Telling, Writing
 from chat.order import Barred
 from chat.presence import CROWD, People
 from chat.protocol import (
@@ -56,6 +56,7 @@ _MEMBERS_PER_TURN = 256  # about 2.5 ms of sending, then the loop breathes
 # A resume from further back is a gap.
 _WHOLE_EVENTS = 10_000
 _WHOLE_BYTES = 8 * 1024 * 1024
+_WEIGHED_S = 1.0  # to weigh ten thousand events costs a log 20 ms
 _PIECE_BYTES = 256 * 1024  # of a long resume, written before the member has to have read it
 _TYPING_PEOPLE = 50  # in a larger room nobody is told who writes
 # Between two flushes a room rests for half as long as the last one took. Those who were just told answer in that time,
@@ -157,7 +158,7 @@ class Room:
         self._audience: _Audience | None = None  # made anew when somebody has come or gone
         self.people = People()
         self.acts = Acts(self, log)
-        self._neighbours = Neighbours(log.server, self.people, self._tell_neighbours)
+        self._neighbours = Neighbours(log.server, self.people, self._tell_neighbours, self._is_operator_here)
         self.shown_seq = 0
         self._log = log
         self._limits = limits
@@ -167,6 +168,7 @@ class Room:
         self._opening: Opening | None = None
         self._epoch = ""  # in which what was shown is what the log has
         self._loading: asyncio.Future[None] | None = None
+        self._weighing: dict[int, asyncio.Future[int]] = {}
         self._readings: dict[int, asyncio.Future[list[tuple[int, bytes]]]] = {}
         self._rewritings = 0  # acts that may have rewritten something, however far back
         self._entering = 0
@@ -293,10 +295,7 @@ class Room:
             return "reset", newest
         if self.shown_seq - past.after > _WHOLE_EVENTS or past.after + 1 < self._first_seq:
             return "gap", newest
-        if (
-            self._recent.after(past.after, self.shown_seq) is None
-            and await log.bytes_after(self.name, past.after) > _WHOLE_BYTES
-        ):
+        if self._recent.after(past.after, self.shown_seq) is None and await self._is_heavy_after(past.after):
             return "gap", max(0, self.shown_seq - self._limits.history)
         return "whole", past.after
 
@@ -384,6 +383,13 @@ class Room:
             news.append(Status(self._log.storing, self._epoch))
         return b"".join(text_frame(encode(frame)) for frame in news)
 
+    async def _is_heavy_after(self, seq: int) -> bool:
+        """Whether it is more than is told whole; asked once for all who come back there within a second."""
+        if seq not in self._weighing:
+            self._weighing[seq] = asyncio.ensure_future(self._log.bytes_after(self.name, seq))
+            asyncio.get_running_loop().call_later(_WEIGHED_S, self._weighing.pop, seq)
+        return await asyncio.shield(self._weighing[seq]) > _WHOLE_BYTES
+
     async def _stored_after(self, seq: int) -> list[tuple[int, bytes]]:
         """Read what follows `seq`, once for all who ask meanwhile: after an outage many come from one place."""
         while True:
@@ -414,6 +420,7 @@ class Room:
             if event.seq > self._last_seq:  # else it was read when the room loaded
                 self._last_seq = event.seq
                 self._utter(_Utterance(text_frame(event.body), event=event))
+                self.acts.note_turn(event.body)
             if not event.body.startswith(_MESSAGE):
                 self._rewritings += 1
             if event.body.startswith(_TRIMMED):
@@ -564,8 +571,14 @@ class Room:
         """Tell the others that somebody writes; in larger rooms nobody could follow."""
         if len(self.people) > _TYPING_PEOPLE:
             return
-        notice = Frames(text_frame(encode(TypingNotice(self.people.get(member.person_id)))))
-        write_message_to_all((other for other in self._v1_members if other.person_id != member.person_id), notice)
+        by = self.people.get(member.person_id)
+        self._tell_typing(by)
+        if self._log.server:
+            self._tell_neighbours(Writing(self._log.server, by))
+
+    def _tell_typing(self, by: Person) -> None:
+        notice = Frames(text_frame(encode(TypingNotice(by))))
+        write_message_to_all((other for other in self._v1_members if other.person_id != by.id), notice)
 
     # Who is still being fed hears what follows when he is let in: his first frame is `welcome`.
 
@@ -620,6 +633,9 @@ class Room:
         return {member.address_key for member in self.people.sockets(person_id)}
 
     def is_operator(self, person_id: str) -> bool:
+        return self._is_operator_here(person_id) or self._neighbours.is_operator(person_id)
+
+    def _is_operator_here(self, person_id: str) -> bool:
         return any(member.is_operator for member in self.people.sockets(person_id))
 
     def people_at(self, addresses: set[str]) -> int:
@@ -669,6 +685,10 @@ class Room:
 
     def hear(self, telling: Telling) -> None:
         """Take what a server told of its people."""
+        if isinstance(telling, Writing):
+            if telling.server != self._log.server:
+                self._tell_typing(telling.by)
+            return
         before = len(self.people)
         renamed = self._neighbours.hear(telling)
         self.tell_you(renamed)

@@ -137,8 +137,6 @@ def check_settings(settings: Settings) -> None:
         raise BadOption(
             f"--erase={settings.erase} is nobody's id: one has 16 of a to z and 2 to 7, as `by` in messages."
         )
-    if settings.erase and settings.redis:
-        raise BadOption("--erase takes a person out of a --database: from --redis it cannot in this version.")
     if settings.erase and settings.admin_link:
         raise BadOption("--erase and --admin-link are done one at a time: leave one of them out.")
     for origin in origins(settings):

@@ -3,20 +3,31 @@
 This process serves nobody. It holds every listening socket, one for each server, so that whoever knocks while a server
 starts anew waits for it. Invariants: a server that refuses to start ends them all, with its status; what this process
 is told by a signal, all are told; none of them outlives it.
+
+They count into one folder, in which there is also a file for each that runs: its name tells whose place it has, 1 and
+so on, and its process id. A place keeps its number whoever takes it, as an alert follows one series from one to the
+next.
 """
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
+import select
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from chat import starting
 from chat.eventlog.meeting import Meeting
@@ -25,6 +36,7 @@ from chat.settings import Settings
 log = logging.getLogger("chatroom")
 
 LISTENERS, LIFELINE, METRICS = "CHATROOM_LISTENERS", "CHATROOM_LIFELINE", "PROMETHEUS_MULTIPROC_DIR"
+_RUNNING = "running_"
 _SETTLED_S = 10.0  # one that dies younger is started anew with a pause
 _PAUSE_S = 1.0
 
@@ -53,13 +65,14 @@ class Supervisor:
         try:
             with tempfile.TemporaryDirectory(prefix="chatroom-") as folder:
                 environment = {**os.environ, METRICS: folder, LIFELINE: str(lifeline)}
-                await asyncio.gather(*(self._keep(sockets, lifeline, environment) for sockets in self._sockets))
+                places = enumerate(self._sockets, 1)
+                await asyncio.gather(*(self._keep(*place, lifeline, environment) for place in places))
         finally:
             os.close(lifeline)
             os.close(kept)
         return self._status
 
-    async def _keep(self, sockets: list[socket.socket], lifeline: int, environment: dict[str, str]) -> None:
+    async def _keep(self, place: int, sockets: list[socket.socket], lifeline: int, environment: dict[str, str]) -> None:
         """Have one server run on these sockets for as long as the others."""
         files = [each.fileno() for each in sockets]
         environment = {**environment, LISTENERS: ",".join(map(str, files))}
@@ -74,6 +87,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C is for this process, which tells them
             )
             self._servers.add(server)
+            _note_start(environment[METRICS], place, server.pid)
             if self._is_stopping:  # since it was begun
                 server.send_signal(signal.SIGTERM)
             assert server.stdout is not None
@@ -83,7 +97,9 @@ class Supervisor:
             is_proven = is_proven or bool(greeting)
             status = await server.wait()
             self._servers.discard(server)
-            mark_process_dead(server.pid, environment[METRICS])  # type: ignore[no-untyped-call]
+            _note_end(environment[METRICS], place, server.pid)
+            if self._is_stopping and not greeting and status == -signal.SIGTERM:
+                status = 0  # it was told before it had begun to listen to that
             if self._is_stopping or not is_proven:
                 self._status = self._status or status
                 if not self._is_stopping:
@@ -111,6 +127,8 @@ class Supervisor:
 
 def handed_listeners() -> list[socket.socket]:
     """The listening sockets of a server that is one of several; none if it is alone."""
+    if LIFELINE in os.environ:
+        atexit.register(_leave_folder)
     files = os.environ.get(LISTENERS, "")
     return [socket.socket(fileno=int(file)) for file in files.split(",") if file]
 
@@ -129,3 +147,50 @@ def follow_lifeline(stop: asyncio.Event) -> None:
         stop.set()
 
     loop.add_reader(lifeline, ended)
+
+
+def _note_start(folder: str, place: int, pid: int) -> None:
+    Path(folder, f"{_RUNNING}{place}_{pid}").touch()
+
+
+def _note_end(folder: str, place: int, pid: int) -> None:
+    Path(folder, f"{_RUNNING}{place}_{pid}").unlink()
+    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+
+
+def _leave_folder() -> None:
+    """If the supervisor is gone, and this is the last server, remove what it no longer can."""
+    is_gone, *_ = select.select([int(os.environ[LIFELINE])], [], [], 0)
+    if not is_gone:
+        return
+    folder = Path(os.environ[METRICS])
+    for own in folder.glob(f"{_RUNNING}*_{os.getpid()}"):
+        own.unlink()
+    if not any(folder.glob(f"{_RUNNING}*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def counted() -> CollectorRegistry:
+    """What this server has counted or, if it is one of several, all of them."""
+    if METRICS not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_Processes())
+    return registry
+
+
+class _Processes(Collector):
+    """The `process_` metrics, which a MultiProcessCollector lacks, of each server that runs, labelled by its place."""
+
+    def collect(self) -> Iterable[Metric]:
+        metrics: dict[str, Metric] = {}
+        for running in sorted(os.listdir(os.environ[METRICS])):
+            if not running.startswith(_RUNNING):
+                continue
+            place, pid = running.removeprefix(_RUNNING).split("_")
+            for one in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+                metric = metrics.setdefault(one.name, Metric(one.name, one.documentation, one.type))
+                for sample in one.samples:
+                    metric.add_sample(sample.name, {"process": place}, sample.value)
+        return metrics.values()

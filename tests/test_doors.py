@@ -687,7 +687,7 @@ class FormTest(DoorsTestCase):
         for number in range(5000):
             now_s[0] += 1
             tries.wait_s(f"person{number}", f"2001:db8:{number:x}::1")
-        self.assertLess(len(tries._people._full_at_s) + len(tries._addresses._full_at_s), 2100)
+        self.assertLess(len(tries.people._full_at_s) + len(tries.addresses._full_at_s), 2100)
 
 
 class OperatorTest(DoorsTestCase):

@@ -10,6 +10,8 @@ from chat.neighbours import Delta, Everybody, Neighbours, Present, Telling, WhoI
 from chat.presence import People
 from chat.protocol import encode
 
+OPERATORS = {"op"}
+
 
 class Channel:
     """What is told goes to all servers, in one order."""
@@ -37,7 +39,7 @@ class Channel:
 class Server:
     def __init__(self, name: str, channel: Channel) -> None:
         self.people = People()
-        self.neighbours = Neighbours(name, self.people, channel.tell)
+        self.neighbours = Neighbours(name, self.people, channel.tell, OPERATORS.__contains__)
         self.sockets: list[tuple[str, object]] = []
         channel.servers[name] = self
         self.neighbours.begin()
@@ -201,3 +203,21 @@ def test_all_servers_end_with_the_same_people(steps: list[tuple[str, int, int, s
     assert views[0] == views[1] == views[2]
     keys = [key for name in views[0].values() for key in set(lookalike_keys(name))]
     assert len(keys) == len(set(keys))
+
+
+def test_an_operator_is_known_on_every_server_while_he_is_there() -> None:
+    """So that nobody can put him out where he is not."""
+    channel = Channel()
+    one, other, third = (Server(name, channel) for name in ("one", "other", "third"))
+    for at in (one, third):
+        at.join("op", "Olga", 1)
+        at.join("bo", "Bo", 2)
+        at.neighbours.tell_changes()
+    channel.flow()
+    assert [other.neighbours.is_operator(id) for id in ("op", "bo", "nobody")] == [True, False, False]
+    one.leave(0)
+    one.neighbours.tell_changes()
+    channel.flow()
+    assert other.neighbours.is_operator("op")
+    other.neighbours.forget("third")
+    assert not other.neighbours.is_operator("op")

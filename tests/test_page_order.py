@@ -363,7 +363,7 @@ def test_locked_room_takes_nobody_new(barred: House, owner: Owner) -> None:
     ann = barred.enter("Ann")
     owner.act("rules", locked=True)
     expect(hint(ann)).to_contain_text("Locked")
-    bo = barred.visit(barred.regular())
+    bo = barred.visit(barred.person())  # surely nobody who was ever here
     bo.get_by_role("button", name="Just join as a guest").click()
     expect(banner(bo)).to_contain_text("This room is locked: nobody new comes in at the moment.")
     expect(silence(bo)).to_have_text("You are not in this room.")

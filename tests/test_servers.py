@@ -9,7 +9,9 @@ from urllib.request import urlopen
 
 import pytest
 import websocket
+from tornado.testing import ExpectLog
 
+from chat.protocol import REACTIONS
 from tests.redis_server import RedisServer, running
 from tests.support import DEADLINE_S, Client, ServerProcess
 
@@ -245,7 +247,7 @@ def test_people_of_a_killed_server_are_gone_soon(tmp_path: Path, redis: RedisSer
 
 def test_what_cannot_be_read_is_said_so(tmp_path: Path, redis: RedisServer) -> None:
     """By pages, programs and sockets, in one sentence that says to come back; and soon it can."""
-    hurry = "from chat.eventlog import redis; redis.WAIT_S = 0.5"
+    hurry = "from chat.eventlog import asking; asking.WAIT_S = 0.5"
     with ServerProcess(tmp_path / "one.db", redis=redis.url, before=hurry) as server:
         with Client(server.url, name="Ann") as ann:
             ann.say("one")
@@ -288,3 +290,78 @@ def test_a_redis_that_was_emptied_while_it_runs_makes_all_begin_anew(
             bo.socket.shutdown()
         with Client(servers[1].url, name="Bo", epoch=bo.welcome["epoch"], after=3) as again:
             assert again.welcome["resumed"] == "reset"
+
+
+def test_acts_of_one_moment_do_not_undo_each_other(house: tuple[Client, Client], servers: list[ServerProcess]) -> None:
+    """Ann bans whom a moderator on the other server mutes at the same moment: in the end he is banned and muted."""
+    ann, mod = house
+    ann.send(type="role", ref="mod", person=mod.welcome["you"]["id"], role="moderator")
+    told(ann, "done", ref="mod")
+    told(mod, "you", role="moderator")
+    for number in range(10):
+        with ExpectLog("websocket", "close status", required=False), Client(servers[1].url, name=f"Cy {number}") as cy:
+            cy.say("hello")
+            who = cy.welcome["you"]["id"]
+            for each in (ann, mod):
+                told(each, "message", text="hello", by={"id": who, "name": f"Cy {number}"})
+            ann.send(type="ban", ref=f"ban {number}", person=who, seconds=600)
+            mod.send(type="mute", ref=f"mute {number}", person=who, seconds=600)
+            told(ann, "done", ref=f"ban {number}")
+            answer = next_of(mod, f"mute {number}")
+            assert answer["type"] == "done" or answer["code"] == "forbidden", answer
+            assert told(cy, "out")["why"] == "ban"
+        with pytest.raises(websocket.WebSocketBadStatusException):
+            Client(servers[1].url, cookie=cy.cookie)
+
+
+def next_of(client: Client, ref: str) -> Any:
+    """The answer to an act."""
+    while True:
+        for frame in client.heard:
+            if frame.get("ref") == ref:
+                return frame
+        client.next()
+
+
+# How often
+
+
+def test_what_was_taken_at_one_server_is_taken_at_the_other(tmp_path: Path, redis: RedisServer) -> None:
+    """One at a time, wherever it is said."""
+    with (
+        ServerProcess(tmp_path / "one.db", redis=redis.url, message_rate=0.05) as one,
+        ServerProcess(tmp_path / "two.db", redis=redis.url, message_rate=0.05) as two,
+        Client(one.url, name="Ann") as here,
+        Client(two.url, cookie=here.cookie) as there,
+        redis.client() as client,
+        client.pubsub() as listening,
+    ):
+        listening.subscribe("0:chatroom:servers")
+        here.say("the only one")
+        while '"taken"' not in str(listening.get_message(timeout=DEADLINE_S)):
+            pass
+        here.send(type="react", message=1, kind=REACTIONS[0])
+        told(there, "reactions")  # and what was told before, too
+        assert refused(there) == "rate_limited"
+
+
+def test_a_turn_in_slow_mode_was_had_on_every_server(
+    house: tuple[Client, Client], servers: list[ServerProcess]
+) -> None:
+    """Whoever spoke on one waits on the other."""
+    ann, bo = house
+    ann.send(type="rules", ref="slow", slow_s=600)
+    told(bo, "rules")
+    with Client(servers[0].url, cookie=bo.cookie) as elsewhere:
+        bo.say("my turn", client_id="turn")
+        told(elsewhere, "message", text="my turn")
+        assert refused(elsewhere) == "slow_mode"
+
+
+def refused(client: Client) -> str:
+    """With what code, if anything, something is refused that somebody says now."""
+    client_id = client.say("another")
+    while True:
+        frame = client.next()
+        if frame.get("client_id") == client_id:
+            return str(frame.get("code", ""))

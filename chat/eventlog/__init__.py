@@ -54,6 +54,10 @@ class LogRefused(Exception):
     """The log cannot be opened; the text is one sentence that says what to do."""
 
 
+class LogUnreachable(LogRefused):
+    """It is somewhere else, and may be there later."""
+
+
 @dataclass(slots=True)
 class Draft:
     """A message that asks to be stored.
@@ -147,6 +151,7 @@ class Change:
     none of what somebody does to his own message."""
     further: tuple[Further, ...] = ()
     refused: dict[int, ProtocolError] = field(default_factory=dict)  # said by the log: reactions, by their message
+    decided_on: int = 0  # noted by a log that others share: how often it had been changed by them
 
 
 class Slice(NamedTuple):
@@ -208,6 +213,8 @@ class EventLog(Protocol):
     """A log that others share tells it in the order of the commits, before their events."""
     on_telling: Callable[[str, bytes], None]
     """What a server of this log, this one or another, told of a room by `tell`."""
+    on_server_telling: Callable[[bytes], None]
+    """What a server of this log told by `tell_servers`; raises ValueError for what none would."""
     on_following: Callable[[str], None]
     """What is told of a room is heard from now on; what was told before may have been missed."""
     on_server_gone: Callable[[str], None]
@@ -241,6 +248,9 @@ class EventLog(Protocol):
 
     def tell(self, room: str, payload: bytes) -> None:
         """Tell all servers that have the room open something that is not kept."""
+
+    def tell_servers(self, payload: bytes) -> None:
+        """Tell all servers something, a JSON object, that concerns no room and is not kept."""
 
     def close_room(self, room: str) -> None:
         """Nobody needs to be told of it any more, until it is opened again."""
@@ -313,6 +323,14 @@ def not_stored() -> ProtocolError:
     return ProtocolError("not_stored", "The message could not be stored and was not shown; try again in a moment.")
 
 
+class Overtaken(ProtocolError):
+    """Another server changed the same entries of the order at the same moment: it is to be decided anew."""
+
+
+def overtaken() -> ProtocolError:
+    return Overtaken("not_stored", "Somebody else changed the same at that moment; look at it and try again.")
+
+
 def log_away() -> ProtocolError:
     return ProtocolError("away", "What was said cannot be read at the moment; ask again in a moment.", retry_after=2.0)
 
@@ -357,7 +375,7 @@ def is_ours(epochs: dict[str, int], opening: Opening, current: str, head: int, e
     """
     if epoch not in epochs or after > head:
         return False
-    past, now = epochs[epoch], epochs[current]
+    past, now = epochs[epoch], epochs.get(current, epochs[epoch])
     starts = opening.starts
     if past < now and not any(start.epoch == now for start in starts):
         # This epoch's first event in the room, written or not, comes right after what was there.

@@ -9,22 +9,13 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-import msgspec
 
 from chat.eventlog import LogRefused
 from chat.eventlog.changing import remove_all, take_back_reactions
 from chat.eventlog.opening import Taken, checkpoint, let_go, take, transaction
 from chat.eventlog.placing import Placing, Tail
-from chat.protocol import Purged, encode
-
-
-class Erased(NamedTuple):
-    """A room in which somebody was found, and how many of his messages and edits went."""
-
-    room: str
-    n: int
+from chat.eventlog.unnaming import Erased, act_without, entries_without, without
+from chat.protocol import Purged
 
 
 def erase(path: str, person: str) -> list[Erased]:
@@ -100,65 +91,20 @@ def _unname_events(placing: Placing, tail: Tail, person: str) -> bool:
     placing.flush()
     named = "SELECT seq, body FROM events WHERE room = ? AND instr(body, ?)"
     rows = placing.db.execute(named, (tail.room, person.encode())).fetchall()
-    changed = [(body, tail.room, seq) for seq, old in rows if (body := _without(old, person)) != old]
+    changed = [(body, tail.room, seq) for seq, old in rows if (body := without(old, person)) != old]
     placing.db.executemany("UPDATE events SET body = ? WHERE room = ? AND seq = ?", changed)
     return bool(changed)
 
 
 def _unname_acts(db: sqlite3.Connection, room: int, person: str) -> bool:
     rows = db.execute("SELECT id, body FROM acts WHERE room = ? AND (by = ? OR whom = ?)", (room, person, person))
-    changed = [(_without_reason(_without(body, person)), room, id) for id, body in rows.fetchall()]
+    changed = [(act_without(body, person), room, id) for id, body in rows.fetchall()]
     db.executemany("UPDATE acts SET body = ? WHERE room = ? AND id = ?", changed)
     return bool(changed)
 
 
 def _unname_entries(placing: Placing, tail: Tail, person: str) -> bool:
-    """His standing goes, unless it bans him; in the rest of the order he loses his name."""
-    entries = dict(placing.db.execute("SELECT key, body FROM entries WHERE room = ?", (tail.room,)))
-    changed: dict[str, bytes | None] = {}
-    for key, body in entries.items():
-        kept = _ban_alone(body) if key == f"person:{person}" else _without(body, person)
-        if key.startswith("address:") and kept and kept != body:
-            kept = _without_reason(kept)
-        if kept != body:
-            changed[key] = kept
+    rows = placing.db.execute("SELECT key, body FROM entries WHERE room = ?", (tail.room,))
+    changed = entries_without(dict(rows), person)
     placing.enter(tail, changed)
     return bool(changed)
-
-
-def _ban_alone(standing: bytes) -> bytes | None:
-    """What is left of a standing: that he is banned, and until when."""
-    until = msgspec.json.decode(standing).get("banned_until")
-    return encode({"banned_until": until}) if until else None
-
-
-def _without_reason(body: bytes) -> bytes:
-    value = msgspec.json.decode(body)
-    value.pop("reason", None)
-    return encode(value)
-
-
-def _without(body: bytes, person: str) -> bytes:
-    """The same JSON in which a person has no name and announces nothing, and is not listed where reactions are."""
-    value = msgspec.json.decode(body)
-    for each in list(_objects(value)):
-        if isinstance(said := each.get("announcement"), dict) and said["by"]["id"] == person:
-            del each["announcement"]
-        if isinstance(reactions := each.get("reactions"), list):
-            each["reactions"] = [left for reaction in reactions if (left := _reaction_without(reaction, person))["n"]]
-        if each.get("id") == person and "name" in each:
-            each["name"] = ""
-    return encode(value)
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value, itself included."""
-    if isinstance(value, dict):
-        yield value
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _objects(part)
-
-
-def _reaction_without(reaction: dict[str, Any], person: str) -> dict[str, Any]:
-    others = [by for by in reaction["by"] if by["id"] != person]
-    return {**reaction, "n": reaction["n"] - (len(reaction["by"]) - len(others)), "by": others}

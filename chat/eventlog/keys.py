@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 PREFIX = "chatroom:"
 EPOCHS, RUN, ROOMS, SECRET, VERSION = (f"{PREFIX}{name}" for name in ("epochs", "run", "rooms", "secret", "version"))
-SERVERS = f"{PREFIX}servers"  # the channel of their signs of life
+SERVERS = f"{PREFIX}servers"  # the channel on which they tell that they live
 DAY_MS = 24 * 3600 * 1000
 
 
 class Keys(NamedTuple):
-    """Those of one room, as the scripts take them; ROOM is also the channel on which it is told."""
+    """Those of one room, as the scripts take them; `room` is also what the channel is called on which it is told."""
 
     room: str  # a hash: seq, at, first, epoch, and how many records, held messages and rewritings there were
     events: str  # a hash: seq -> body
@@ -32,11 +32,19 @@ class Keys(NamedTuple):
     reacted: str  # a sorted set: person:seq:kind
 
     def of_batch(self, token: str, now_ms: int) -> tuple[str, ...]:
-        """All of them, the `client_id`s of this day and the last, and where a batch's answer is kept."""
+        """All of them, the `client_id`s of this day, the last and the next, and where a batch's answer is kept.
+
+        Of the next: around midnight it may have begun by another server's clock.
+        """
         tag, day = self.room.removesuffix("room"), now_ms // DAY_MS
-        return (*self, f"{tag}ids:{day}", f"{tag}ids:{day - 1}", f"{tag}answered:{token}")
+        return (*self, *(f"{tag}ids:{each}" for each in (day, day - 1, day + 1)), f"{tag}answered:{token}")
 
 
 def keys_of(room: str) -> Keys:
     tag = urlsafe_b64encode(room.encode()).decode().rstrip("=")
     return Keys(*(f"{PREFIX}{{{tag}}}:{name}" for name in Keys._fields))
+
+
+def channel(database: int, name: str) -> str:
+    """What is told in one of a Redis' databases is heard in all of them, unless the channel is named for it."""
+    return f"{database}:{name}"

@@ -26,6 +26,11 @@ class LineLost(Exception):
     """Redis cannot be reached at the moment, or answered nothing: what was asked may have been done, or not."""
 
 
+def sentence(error: Exception) -> str:
+    """What it says, in one line and without a full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def client(url: str, socket_timeout: float | None = ANSWER_S) -> "Redis":
     """A connection that does not hide that it was lost; made when something is asked of it."""
     return Redis.from_url(
@@ -83,22 +88,34 @@ class Line:
             redis = client(self._url)
             try:
                 await self._greet(redis)
+                await self._hold(redis.connection_pool)
                 self._lose(self._asked)  # as it was asked before: of another run of Redis, maybe
                 self._up.set()
                 self._on_change(None)
                 await self._talk(redis)
             except (RedisError, OSError) as error:
                 self._up.clear()
+                self._lose(self._asked)
                 self._on_change(error)
             finally:
                 with contextlib.suppress(RedisError, OSError):
                     await redis.aclose()
             await asyncio.sleep(_RETRY_S)
 
+    async def _hold(self, pool: Any) -> None:
+        """The connection that was greeted is the only one: redis-py would make another unseen when it is closed."""
+        connection = await pool.get_connection()
+        connection.register_connect_callback(self._refuse)
+        await pool.release(connection)
+
+    async def _refuse(self, connection: Any) -> None:
+        raise ConnectionError("Redis closed the line")
+
     async def _talk(self, redis: "Redis") -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _QUIET_S)
+            with contextlib.suppress(TimeoutError):  # not wait_for: before Python 3.12 it loses a cancellation
+                async with asyncio.timeout(_QUIET_S):
+                    await self._wake.wait()
             if self._is_outdated:
                 self._is_outdated = False
                 self._lose(self._asked)
@@ -193,7 +210,8 @@ class Subscription:
             asking: asyncio.Task[None] | None = None
             try:
                 self._asked = []
-                await pubsub.subscribe(*self._channels)
+                async with asyncio.timeout(ANSWER_S):
+                    await pubsub.subscribe(*self._channels)
                 asking = asyncio.ensure_future(self._ask_on(pubsub))
                 await self._listen(pubsub)
             except (RedisError, OSError) as error:

@@ -5,27 +5,36 @@ whatever a restart or a promotion has lost is found out by whoever comes back.
 """
 
 import hashlib
+import logging
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis as blocking
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from chat.eventlog import LogRefused, keys
+from chat.eventlog import LogRefused, LogUnreachable, keys
+from chat.eventlog.line import sentence
+
+log = logging.getLogger("chatroom")
 
 SCHEMA_VERSION = 1
 _OLDEST = (6, 2)
 _LOOK_S = 5.0
 _LUA = Path(__file__).parent / "lua"
 
-# A word and a number for each run of Redis, in their order.
+# A word and a number for each run of Redis, and for what begins when one has forgotten something under way, in their
+# order: the number is a time (us), so that it grows even if all earlier ones are forgotten.
 _EPOCH = """
 local word = redis.call('HGET', KEYS[2], 'run') == ARGV[1] and redis.call('HGET', KEYS[2], 'epoch')
-if not word then
+if not word or word == ARGV[3] then
     word = ARGV[2]
-    redis.call('HSET', KEYS[1], word, redis.call('HLEN', KEYS[1]) + 1)
+    redis.call('HDEL', KEYS[2], '') -- a Redis that is full lets a script go on that has written
+    local number = tonumber(ARGV[4])
+    for _, earlier in ipairs(redis.call('HVALS', KEYS[1])) do number = math.max(number, earlier + 1) end
+    redis.call('HSET', KEYS[1], word, string.format('%d', number))
     redis.call('HSET', KEYS[2], 'run', ARGV[1], 'epoch', word)
 end
 return { word, redis.call('HGETALL', KEYS[1]) }
@@ -42,10 +51,10 @@ class Meeting:
         self.durability = ""
         self.warnings: list[str] = []
         self.epochs: dict[str, int] = {}
-        self.is_doubted = False  # it has forgotten something without having been away
+        self.doubted = ""  # the epoch in which it has forgotten something without having been away
         self._sources = {name: (_LUA / f"{name}.lua").read_text() for name in ("commit", "read")}
         self.scripts = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in self._sources.items()}
-        self.place, redis = _client(url)
+        self.place, self.database, redis = _client(url)
         try:
             with redis:
                 self._look_at(redis)
@@ -54,10 +63,12 @@ class Meeting:
         except NoPermissionError as error:
             raise LogRefused(f"The Redis at {self.place} does not let us do what is needed ({error}).") from None
         except ResponseError as error:
-            raise LogRefused(f"The Redis at {self.place} cannot be used: {_sentence(error)}") from None
+            raise LogRefused(f"The Redis at {self.place} cannot be used: {sentence(error)}.") from None
         except (RedisError, OSError) as error:
             advice = "start it, or name another one with --redis"
-            raise LogRefused(f"The Redis at {self.place} cannot be reached ({_sentence(error)}): {advice}.") from None
+            raise LogUnreachable(
+                f"The Redis at {self.place} cannot be reached ({sentence(error)}): {advice}."
+            ) from None
 
     def _look_at(self, redis: Any) -> None:
         server, replication = redis.info("server"), redis.info("replication")
@@ -73,9 +84,13 @@ class Meeting:
             raise LogRefused(f"The Redis at {self.place} has another program's {keys.PREFIX}… keys: name another one.")
         if kept is not None and not (kept.isdigit() and int(kept) <= SCHEMA_VERSION):
             raise LogRefused(f"The Redis at {self.place} was written by a newer version of this server: use that one.")
-        redis.set(keys.VERSION, SCHEMA_VERSION, nx=True)
-        self._take(redis.eval(_EPOCH, 2, keys.EPOCHS, keys.RUN, _run(server, replication), _word()))
-        redis.set(keys.SECRET, secrets.token_hex(32), nx=True)
+        if kept is None:
+            redis.set(keys.VERSION, SCHEMA_VERSION, nx=True)
+        redis.scard(keys.ROOMS)
+        _check_channels(redis, keys.channel(self.database, f"{keys.PREFIX}probe"))
+        self._take(redis.eval(_EPOCH, *self._epoch_of(server, replication, redis.time())))
+        if not redis.exists(keys.SECRET):
+            redis.set(keys.SECRET, secrets.token_hex(32), nx=True)
         self.secret = redis.get(keys.SECRET).decode()
         self.durability, self.warnings = _durability(redis)
 
@@ -86,11 +101,17 @@ class Meeting:
             raise blocking.exceptions.ReadOnlyError("it is a replica now")
         for source in self._sources.values():
             await redis.script_load(source)
-        await redis.set(keys.VERSION, SCHEMA_VERSION, nx=True)
-        await redis.set(keys.SECRET, self.secret, nx=True)
-        run = _run(server, replication) + (f" {_word()}" if self.is_doubted else "")
-        self._take(await redis.eval(_EPOCH, 2, keys.EPOCHS, keys.RUN, run, _word()))
-        self.is_doubted = False
+        if await redis.exists(keys.VERSION, keys.SECRET) != 2:
+            await redis.set(keys.VERSION, SCHEMA_VERSION, nx=True)
+            await redis.set(keys.SECRET, self.secret, nx=True)
+        if await redis.get(keys.SECRET) != self.secret.encode():
+            log.error("Redis has another secret than this server was started with: start it anew")
+        self._take(await redis.eval(_EPOCH, *self._epoch_of(server, replication, await redis.time())))
+
+    def _epoch_of(self, server: Any, replication: Any, now: tuple[int, int]) -> tuple[Any, ...]:
+        run = f"{server['run_id']} {replication['master_replid']}"
+        now_s, us = now
+        return (2, keys.EPOCHS, keys.RUN, run, secrets.token_urlsafe(9), self.doubted, now_s * 1_000_000 + us)
 
     def _take(self, found: Any) -> None:
         word, epochs = found
@@ -100,39 +121,40 @@ class Meeting:
 
 def secret_at(url: str) -> str:
     """What the servers of that Redis sign with; raises LogRefused."""
-    place, redis = _client(url)
+    place, _, redis = _client(url)
     try:
         with redis:
             secret = redis.get(keys.SECRET)
     except (RedisError, OSError) as error:
-        raise LogRefused(f"The Redis at {place} cannot be asked ({_sentence(error)}).") from None
+        raise LogRefused(f"The Redis at {place} cannot be asked ({sentence(error)}).") from None
     if secret is None:
         raise LogRefused(f"No server was started on the Redis at {place} yet: start one, then ask again.")
     return str(secret.decode())
 
 
-def _client(url: str) -> tuple[str, Any]:
+def _client(url: str) -> tuple[str, int, Any]:
+    """Where it is, which of its databases is meant, and who can ask it."""
     try:
         redis = blocking.Redis.from_url(url, protocol=2, socket_timeout=_LOOK_S, socket_connect_timeout=_LOOK_S)
-    except ValueError:
+        settings = redis.connection_pool.connection_kwargs
+        redis.connection_pool.make_connection()  # so that what is not known is found out now
+        database = urlsplit(url).path.strip("/")
+        if settings.get("decode_responses") or not (settings.get("path") or database.isdigit() or database == ""):
+            raise ValueError
+    except (ValueError, TypeError):
         raise LogRefused(
             "--redis is no address of a Redis: write it as redis://host:port/0, with :password@ before the host."
         ) from None
-    settings = redis.connection_pool.connection_kwargs
     place = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
-    return place, redis
+    return place, int(settings.get("db") or 0), redis
 
 
-def _run(server: Any, replication: Any) -> str:
-    return f"{server['run_id']} {replication['master_replid']}"
-
-
-def _word() -> str:
-    return secrets.token_urlsafe(9)
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _check_channels(redis: Any, channel: str) -> None:
+    """Raises NoPermissionError: an account may have all keys and no channel."""
+    redis.publish(channel, "")
+    with redis.pubsub() as listening:
+        listening.subscribe(channel)
+        listening.get_message(timeout=_LOOK_S)
 
 
 def _durability(redis: Any) -> tuple[str, list[str]]:
@@ -146,11 +168,11 @@ def _durability(redis: Any) -> tuple[str, list[str]]:
     if policy != "noeviction" and config.get("maxmemory") != "0":
         warnings.append(f"Redis throws away what it likes when it is full ({policy}): set maxmemory-policy noeviction")
     if config.get("appendonly") != "yes":
-        sentence = "a restart of it loses what was acked since its last snapshot"
-        return sentence, [*warnings, f"Redis keeps no log ({sentence}): set appendonly yes"]
+        loss = "a restart of it loses what was acked since its last snapshot"
+        return loss, [*warnings, f"Redis keeps no log ({loss}): set appendonly yes"]
     if config.get("appendfsync") == "always":
         return "what is acked is on its disk (appendfsync always)", warnings
     if config.get("appendfsync") == "everysec":
         return "a crash of its machine loses up to a second of what was acked (appendfsync everysec)", warnings
-    sentence = "a crash of its machine loses what was acked in the last half minute (appendfsync no)"
-    return sentence, [*warnings, f"{sentence[0].upper()}{sentence[1:]}: set appendfsync everysec"]
+    loss = "a crash of its machine loses what was acked in the last half minute (appendfsync no)"
+    return loss, [*warnings, f"{loss[0].upper()}{loss[1:]}: set appendfsync everysec"]

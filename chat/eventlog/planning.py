@@ -110,7 +110,7 @@ class Plan:
 
     # Deeds
 
-    def event(self, event: ActEvent | Trimmed, by: str) -> None:
+    def event(self, event: ActEvent | Trimmed) -> None:
         event.seq, event.at = SEQ, AT
         index = ""
         message = 0
@@ -118,13 +118,19 @@ class Plan:
             index, message = "edit", event.message
         elif isinstance(event, RulesChanged) and event.rules.announcement is not None:
             index = "telling"
-        self.deeds.append(("event", template(event), by, index, message))
+        self.deeds.append(("event", template(event), index, message))
 
     def rewrite(self, event: Message | RulesChanged) -> None:
         self.deeds.append(("set", event.seq, template(event)))
 
     def call(self, *command: Any) -> None:
         self.deeds.append(("call", *command))
+
+
+async def is_order(plan: Plan, entries: Entries, known: Entries) -> bool:
+    """Whether Redis has, of the entries that an act changes, what is known of them here."""
+    values = await plan.look(*(("HGET", plan.keys.entries, key) for key in entries))
+    return [value or None for value in values] == [body and body.decode() for body in map(known.get, entries)]
 
 
 async def plan(plan: Plan, asked: Change) -> None:
@@ -142,7 +148,7 @@ async def _do(
     async def act(record: Record | None = record) -> None:
         """What every act leaves: its event, the order as it is now, a line in the moderators' log."""
         if event is not None:
-            plan.event(event, asked.by)
+            plan.event(event)
         if isinstance(event, RulesChanged):
             await _take_down(plan, event)
         if entries:
@@ -333,9 +339,9 @@ def _tell_reactions(plan: Plan, changes: list[MessageReactions]) -> None:
     for change in changes:
         change_bytes = len(encode(change))
         if told and told_bytes + change_bytes > REACTED_BYTES:
-            plan.event(Reacted(0, 0, told), "")
+            plan.event(Reacted(0, 0, told))
             told, told_bytes = [], 0
         told.append(change)
         told_bytes += change_bytes
     if told:
-        plan.event(Reacted(0, 0, told), "")
+        plan.event(Reacted(0, 0, told))

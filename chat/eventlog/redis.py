@@ -12,73 +12,72 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import takewhile
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client import Counter
 from redis.exceptions import RedisError, ResponseError
 
 from chat.eventlog import (
-    BATCH_DRAFTS,
-    HELD_SHOWN,
     MOST_HELD,
     RETOLD,
     Change,
     Draft,
     News,
     Opening,
-    Slice,
+    asking,
     commit_seconds,
     commits,
     is_ours,
     keys,
     log_away,
-    no_held,
-    no_message,
     not_stored,
+    overtaken,
     stored_events,
 )
-from chat.eventlog.line import ANSWER_S, Line, LineLost, Subscription
+from chat.eventlog.asking import RedisReader
+from chat.eventlog.following import Asked, Clearing, Keeping, Room
+from chat.eventlog.line import ANSWER_S, Line, LineLost, Subscription, sentence
 from chat.eventlog.meeting import Meeting
-from chat.eventlog.planning import Plan, plan
-from chat.eventlog.readings import Readings
+from chat.eventlog.planning import Plan, is_order, plan
 from chat.eventlog.translating import (
     TRIMMED,
+    Beat,
     Outcome,
     Told,
-    decode_held,
+    decode_beat,
     decode_told,
     deed_of,
-    event_of,
+    encode_beat,
     events_of,
-    held_message_of,
-    is_limited,
     kicked_in,
     opening_of,
     outcome_of,
-    slice_of,
 )
-from chat.protocol import MAX_PAGE_BYTES, Event, HeldMessage, ProtocolError
+from chat.faults import noted
+from chat.protocol import MAX_PAGE_BYTES, Event, ProtocolError
 
 log = logging.getLogger("chatroom")
 
-Result = TypeVar("Result")
-
-WAIT_S = 5.0  # that something asked waits for a Redis that is away, before it is `not_stored`
 LINGER_S = 30.0  # that a room is listened to when nobody is in it: who comes back soon finds it at hand
 BEAT_S, SILENT_S = 4.0, 10.0  # between two signs of life; without one a server is gone, with its people
 CLOSE_S = 2.0  # for what was asked before the end
 _PROBE_LASTS_S = 1.0
 _PROBE_BYTES = 64 * 1024
-_RETRY_S = 0.5
+_MOST_MISSED = 10_000  # events that are read for those who are here: with more they come anew
 _CLEARED = 1000  # events in one step
 _TRIES = 100  # of an act whose room changes whenever it is planned
-_ALL_BYTES = 1 << 40
+
+# A room has its name among the rooms before anything is stored in it; a Redis without a version was emptied.
+_NAME_ROOM = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('LOST Redis was emptied') end
+return redis.call('SADD', KEYS[2], ARGV[1])
+"""
 
 _missed = Counter("chatroom_missed_events", "Events read from the log because the subscription had missed them")
+
+_NOT_OURS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # of what cannot be decoded
 
 _unpack = msgspec.msgpack.Decoder().decode
 _pack = msgspec.msgpack.Encoder().encode
@@ -91,48 +90,7 @@ class _Stored(NamedTuple):
     was_unused: bool
 
 
-class _Keeping(NamedTuple):
-    """A room that is to let go of what is too old."""
-
-    since_ms: int
-    events: int
-    done: Callable[[Outcome], None]
-
-
-class _Clearing(NamedTuple):
-    """What a room has let go of is taken away, a step at a time."""
-
-    done: Callable[[Outcome], None]
-
-
-Asked = Draft | Change | _Keeping | _Clearing
-
-
-class _Room:
-    """A room that this server writes to and listens to."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.keys = keys.keys_of(name)
-        self.asked: list[Asked] = []
-        self.writing: asyncio.Task[None] | None = None
-        self.batch = ""  # the token of what is being stored: what it tells waits until it is answered
-        self.unheard: set[str] = set()  # tokens of what was stored and told, but not heard yet
-        self.queue: deque[Told] = deque()  # what was heard and is not shown yet
-        self.seq = 0  # up to which all was shown
-        self.rewritings = 0  # how many there were then
-        self.epoch = ""  # in which it was shown
-        self.is_known = False  # whether it was looked at since it is listened to
-        self.caught_up = asyncio.Event()  # nothing was missed, as far as is known
-        self.catching_up: asyncio.Task[None] | None = None
-        self.linger: asyncio.TimerHandle | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self.asked or self.writing or self.unheard or self.queue)
-
-
-class RedisLog:
+class RedisLog(RedisReader):
     """The promise of `EventLog`, kept by one Redis, for as many servers as use it."""
 
     def __init__(self, url: str) -> None:
@@ -142,6 +100,7 @@ class RedisLog:
         self.on_storing: Callable[[bool], None] = lambda storing: None
         self.on_news: Callable[[str, News], None] = lambda room, news: None
         self.on_telling: Callable[[str, bytes], None] = lambda room, payload: None
+        self.on_server_telling: Callable[[bytes], None] = lambda payload: None
         self.on_following: Callable[[str], None] = lambda room: None
         self.on_server_gone: Callable[[str], None] = lambda server: None
         self.on_epoch: Callable[[str, Opening], None] = lambda room, opening: None
@@ -151,18 +110,24 @@ class RedisLog:
             log.warning("%s", warning)
         self.server = secrets.token_urlsafe(9)
         self._servers: dict[str, float] = {}  # the others, and when each was heard of
+        self._gone: set[str] = set()  # who was not heard of for long
+        self._is_deaf = False
         self._beating: asyncio.Task[None] | None = None
         self._batches = 0
-        self._rooms: dict[str, _Room] = {}
-        self._by_channel: dict[str, _Room] = {}
-        self._readings = Readings()
+        self._rooms: dict[str, Room] = {}
+        self._by_channel: dict[str, Room] = {}
+        self._busy: set[Room] = set()  # of what was asked
         self._idle = asyncio.Event()
         self._idle.set()
         self._stored_s = -_PROBE_LASTS_S
         self._retry: asyncio.TimerHandle | None = None
-        self._line = Line(url, self._meeting.greet, self._note_line)
+        super().__init__(Line(url, self._meeting.greet, self._note_line), self._meeting.scripts["read"])
         self._subscription = Subscription(
-            url, always=keys.SERVERS, on_subscribed=self._subscribed, on_told=self._hear, on_lost=self._miss
+            url,
+            always=self._channel(keys.SERVERS),
+            on_subscribed=self._subscribed,
+            on_told=self._hear,
+            on_lost=self._miss,
         )
 
     @property
@@ -172,6 +137,9 @@ class RedisLog:
     @property
     def epochs(self) -> dict[str, int]:
         return self._meeting.epochs
+
+    def _channel(self, name: str) -> str:
+        return keys.channel(self._meeting.database, name)
 
     @property
     def place(self) -> str:
@@ -185,34 +153,38 @@ class RedisLog:
     # Appending
 
     def append(self, asked: Draft | Change) -> None:
+        if isinstance(asked, Change) and (room := self._rooms.get(asked.room)) is not None:
+            asked.decided_on = room.heard_orders
         self._ask(asked.room, asked)
 
     def _ask(self, name: str, asked: Asked) -> None:
         room = self._follow(name)
         room.asked.append(asked)
+        self._busy.add(room)
         self._idle.clear()
         if room.writing is None:
             room.writing = asyncio.ensure_future(self._write(room))
 
-    async def _write(self, room: _Room) -> None:
+    async def _write(self, room: Room) -> None:
         """Store what is asked of a room, one batch after the other: what comes meanwhile shares the next."""
         try:
             while room.asked:
-                drafts = list(takewhile(lambda each: isinstance(each, Draft), room.asked[:BATCH_DRAFTS]))
-                batch: list[Asked] = [*drafts] or room.asked[:1]
-                del room.asked[: len(batch)]
-                await self._store(room, batch)
+                await self._store(room)
         finally:
             room.writing = None
-            self._note_idle()
+            if not room.is_open:
+                self.close_room(room.name)
+            self._note_idle(room)
 
-    async def _store(self, room: _Room, batch: list[Asked]) -> None:
+    async def _store(self, room: Room) -> None:
         """Have a batch stored and answer those who asked; what it tells is shown after that."""
-        outcomes: list[Outcome] = [not_stored()] * len(batch)
-        error: Exception | None = OSError("a fault of ours")
+        batch: list[Asked] = []
+        outcomes: list[Outcome] = []
+        error: Exception | None = OSError("the server ends")
         try:
-            async with asyncio.timeout(WAIT_S):
-                await room.caught_up.wait()
+            async with asyncio.timeout(asking.WAIT_S):
+                await room.caught_up.wait()  # which may find that what was asked is of a past that is gone
+                batch = room.next_batch()
                 self._batches += 1
                 room.batch = f"{self.server}:{self._batches}"
                 with commit_seconds.time():
@@ -220,30 +192,46 @@ class RedisLog:
             error = None
         except ProtocolError as refusal:
             outcomes, error = [refusal.with_traceback(None)], None
-        except (RedisError, TimeoutError) as failed:
+        except TimeoutError as failed:
             error = failed
-            if isinstance(failed, ResponseError) and str(failed).startswith("LOST"):
+            if room.batch is not None:
+                room.given_up.add(room.batch)
+            batch, room.asked = [*batch, *room.asked], []  # they have waited for the same Redis
+        except ResponseError as failed:
+            error = failed
+            if str(failed).startswith("BEHIND"):  # nothing of it was stored: it is asked again, of what there is now
+                batch, room.asked, error = [], [*batch, *room.asked], None
+                if room.epoch == self.epoch:
+                    self._line.renew()
+                self._fall_behind(room)
+            elif str(failed).startswith("LOST"):
                 self._doubt()
+        except RedisError as failed:
+            error = failed
         finally:
-            self._answer(room, batch, outcomes, error)
+            self._answer(room, batch, outcomes or [not_stored()] * len(batch), error)
 
-    def _answer(self, room: _Room, batch: list[Asked], outcomes: list[Outcome], error: Exception | None) -> None:
+    def _answer(self, room: Room, batch: list[Asked], outcomes: list[Outcome], error: Exception | None) -> None:
         commits.labels("failed" if error else "stored").inc()
-        try:
-            for each, outcome in zip(batch, outcomes, strict=True):
+        for each, outcome in zip(batch, outcomes, strict=True):
+            with noted(_fault):
                 each.done(outcome)
-        finally:  # a fault of one listener must not be the end of all commits
-            room.batch = ""
-            self._note_storing(error)
-            self._show(room)
+        if room.acting is not None and outcomes and isinstance(outcomes[0], int):
+            room.entries = {**room.entries, **room.acting.claim, **room.acting.entries}
+        room.batch = room.acting = None
+        self._note_storing(error)
+        self._show(room)
 
     def _doubt(self) -> None:
+        """Meet this Redis anew, in another epoch than the one of which it has lost something."""
         log.error("Redis has forgotten what it was told: another epoch begins")
-        self._meeting.is_doubted = True
+        self._meeting.doubted = self.epoch
         self._line.renew()
 
-    async def _outcomes(self, room: _Room, batch: list[Asked]) -> list[Outcome]:
-        match batch[0]:
+    async def _outcomes(self, room: Room, batch: list[Asked]) -> list[Outcome]:
+        match batch[0] if batch else None:
+            case None:
+                return []
             case Draft():
                 drafts = [each for each in batch if isinstance(each, Draft)]
                 answers, was_unused = await self._commit(room, [], [deed_of(draft) for draft in drafts])
@@ -251,16 +239,20 @@ class RedisLog:
                     draft.claim = draft.claim if was_unused else {}
                 return [outcome_of(draft, answer) for draft, answer in zip(drafts, answers, strict=True)]
             case Change() as change:
+                room.acting = change
                 return [await self._change(room, change)]
-            case _Keeping(since_ms, events):
+            case Keeping(since_ms, events):
                 return list((await self._commit(room, [], [("trim", since_ms, events, TRIMMED)])).answers)
-            case _Clearing():
+            case Clearing():
                 return list((await self._commit(room, [], [("clear", _CLEARED)])).answers)
 
-    async def _change(self, room: _Room, asked: Change) -> int:
+    async def _change(self, room: Room, asked: Change) -> int:
         """Plan an act and store it, as often as it takes until nothing has come in between."""
         for _ in range(_TRIES):
-            planned = Plan(room.keys, lambda commands: self._look_at(room, commands))
+            planned = Plan(room.keys, lambda commands: self._ask_surely(room.keys, "look", commands))
+            if asked.entries and not await self._stands(room, planned, asked):
+                self._fall_behind(room)  # so that it is decided anew on the order that there is
+                raise overtaken()
             await plan(planned, asked)
             if not planned.deeds:
                 return 0
@@ -271,22 +263,25 @@ class RedisLog:
                 return int(seqs[-1 if isinstance(asked.work, list) else 0]) if seqs else 0
         raise not_stored()
 
-    async def _look_at(self, room: _Room, commands: list[Any]) -> Any:
-        while True:
-            try:
-                return await self._ask_now(room.keys, "look", commands)
-            except LineLost:
-                await self._line.up()
+    async def _stands(self, room: Room, planned: Plan, asked: Change) -> bool:
+        """Whether the order is still the one on which an act was decided, here and in Redis."""
+        is_as_known = await is_order(planned, asked.entries, room.entries)
+        return is_as_known and asked.decided_on == room.heard_orders
 
-    async def _commit(self, room: _Room, seen: list[Any], deeds: list[Any]) -> _Stored:
+    async def _commit(self, room: Room, seen: list[Any], deeds: list[Any]) -> _Stored:
         """The answer to each deed; none if what was seen is no longer so."""
         now_ms = _now_ms()
-        of_batch = room.keys.of_batch(room.batch, now_ms)
+        token = room.batch or ""
+        of_batch = room.keys.of_batch(token, now_ms)
         packed = (_pack(seen), _pack(deeds))
         while True:
-            epoch = str(self.epochs[self.epoch])
-            asked = (len(of_batch), *of_batch, room.batch, epoch, now_ms, room.seq, *packed, MOST_HELD, self.epoch)
+            epoch, known_epoch = self.epochs[self.epoch], self.epochs.get(room.epoch, 0)
+            what = (token, epoch, now_ms, room.seq, *packed, MOST_HELD, self.epoch, known_epoch)
+            asked = (len(of_batch), *of_batch, *what, self._channel(room.keys.room))
             try:
+                if not room.is_named:
+                    await self._line.call("EVAL", _NAME_ROOM, 2, keys.VERSION, keys.ROOMS, room.name)
+                    room.is_named = True
                 answer = await self._line.call("EVALSHA", self._meeting.scripts["commit"], *asked)
                 break
             except LineLost:  # whether it was done or not: the same batch is not done twice
@@ -295,8 +290,8 @@ class RedisLog:
             return _Stored([], False)
         is_told, answers, count, was_unused = _unpack(answer)
         stored_events.inc(count)
-        if is_told and all(told.by != room.batch for told in room.queue):
-            room.unheard.add(room.batch)
+        if is_told and all(told.by != token for told in room.queue):
+            room.unheard.add(token)
         return _Stored(answers, was_unused)
 
     # Letting go
@@ -305,7 +300,7 @@ class RedisLog:
         if not await self._read(room, "has_too_many", since_ms, events):
             return
         kept: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._ask(room, _Keeping(since_ms, events, lambda outcome: None if kept.done() else kept.set_result(outcome)))
+        self._ask(room, Keeping(since_ms, events, lambda outcome: None if kept.done() else kept.set_result(outcome)))
         outcome = await kept
         if isinstance(outcome, ProtocolError):
             raise outcome
@@ -313,7 +308,7 @@ class RedisLog:
 
     def _clear(self, room: str, left: Outcome) -> None:
         if isinstance(left, int) and left > 0:
-            self._ask(room, _Clearing(lambda outcome: self._clear(room, outcome)))
+            self._ask(room, Clearing(lambda outcome: self._clear(room, outcome)))
 
     # Whether it can store
 
@@ -325,15 +320,18 @@ class RedisLog:
         if storing != self.storing:
             self.storing = storing
             if error is not None:
-                log.error("Redis cannot store: %s", _sentence(error))
-            self.on_storing(storing)
+                log.error("Redis cannot store: %s", sentence(error))
+            with noted(_fault):
+                self.on_storing(storing)
         if not storing and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(_PROBE_LASTS_S, self._probe_again)
 
     def _note_line(self, error: Exception | None) -> None:
         self._note_storing(error)
         if error is None:
+            self._say_that_it_lives()
             for room in self._rooms.values():
+                room.is_named = False
                 if room.is_known:
                     self._fall_behind(room)
 
@@ -343,7 +341,8 @@ class RedisLog:
         probing.add_done_callback(lambda _: probing.cancelled() or probing.exception())
 
     async def probe(self) -> None:
-        if self.storing and asyncio.get_running_loop().time() - self._stored_s < _PROBE_LASTS_S:
+        is_proven = self.storing and asyncio.get_running_loop().time() - self._stored_s < _PROBE_LASTS_S
+        if is_proven and not self._is_deaf:
             return
         await self._probe()
 
@@ -355,107 +354,158 @@ class RedisLog:
             raise OSError("the log cannot store: Redis cannot be reached") from error
         except (RedisError, TimeoutError) as error:
             self._note_storing(error)
-            raise OSError(f"the log cannot store: {error}") from error
+            raise OSError(f"the log cannot store: {sentence(error)}") from error
         self._note_storing(None)
+        if self._is_deaf:
+            raise OSError("Redis cannot be heard")
 
     # Hearing
 
-    def _follow(self, name: str) -> _Room:
+    def _follow(self, name: str) -> Room:
         """A room that is listened to from now on."""
         room = self._rooms.get(name)
         if room is None:
-            room = self._rooms[name] = _Room(name)
-            self._by_channel[room.keys.room] = room
-            self._subscription.subscribe(room.keys.room)
+            room = self._rooms[name] = Room(name)
+            channel = self._channel(room.keys.room)
+            self._by_channel[channel] = room
+            self._subscription.subscribe(channel)
             self._beating = self._beating or asyncio.ensure_future(self._beat())
         return room
 
     def _subscribed(self, channel: str) -> None:
-        if channel == keys.SERVERS:
+        self._is_deaf = False
+        if channel == self._channel(keys.SERVERS):
             self._servers = dict.fromkeys(self._servers, asyncio.get_running_loop().time())
         if (room := self._by_channel.get(channel)) is not None:
             self._fall_behind(room)
 
     def _miss(self, error: Exception) -> None:
         """Nothing is heard for the moment; the other line may not know yet that it is broken, too."""
+        self._is_deaf = True
         if self.storing:
-            log.warning("Redis cannot be heard: %s", _sentence(error))
+            log.warning("Redis cannot be heard: %s", sentence(error))
             self._line.call("PING").add_done_callback(_ignored)
 
     def _hear(self, channel: str, payload: bytes) -> None:
-        if channel == keys.SERVERS:
-            self._servers[payload.decode("utf-8", "replace")] = asyncio.get_running_loop().time()
-            return
-        room = self._by_channel.get(channel)
-        if room is None:
-            return
         try:
-            if payload.startswith(b'{"kind":'):
-                self.on_telling(room.name, payload)
-                return
-            told = decode_told(payload)
-        except msgspec.DecodeError:
+            if channel == self._channel(keys.SERVERS):
+                self._hear_server(payload)
+            elif (room := self._by_channel.get(channel)) is not None:
+                self._hear_room(room, payload)
+        except _NOT_OURS:
             log.warning("somebody else speaks on our channel %s: ignored", ascii(channel))
+
+    def _hear_server(self, payload: bytes) -> None:
+        if payload.startswith(b'{"kind":"beat"'):
+            self._hear_of(decode_beat(payload))
+        else:
+            with noted(_fault, but=_NOT_OURS):
+                self.on_server_telling(payload)
+
+    def _hear_room(self, room: Room, payload: bytes) -> None:
+        if payload.startswith(b'{"kind":'):
+            with noted(_fault, but=_NOT_OURS):
+                self.on_telling(room.name, payload)
             return
-        if told.epoch != self.epoch:  # another server has found out that Redis is another one
-            self._line.renew()
+        told = decode_told(payload)
+        if b'{"type":"act"' in payload:
+            kicked_in(told.after(0))  # raises if it is not ours, before anything of it is shown
         room.unheard.discard(told.by)
+        if not self._knows(told.epoch):
+            return  # it is read from the log, once it is known of which life it is
         room.queue.append(told)
         self._show(room)
 
-    def _show(self, room: _Room) -> None:
+    def _hear_of(self, beat: Beat) -> None:
+        """A server lives; one that was taken for gone is told who is here, and asked."""
+        self._knows(beat.epoch)
+        if beat.server == self.server:
+            return
+        self._servers[beat.server] = asyncio.get_running_loop().time()
+        if beat.server in self._gone:
+            self._gone.remove(beat.server)
+            for room in self._rooms.values():
+                with noted(_fault):
+                    self.on_following(room.name)
+
+    def _knows(self, epoch: str) -> bool:
+        """Whether it is one of this Redis; another server may find out first that there is another one."""
+        is_known = epoch in self.epochs
+        if not is_known:
+            self._line.renew()
+        return is_known
+
+    def _show(self, room: Room) -> None:
         """Show what was heard, up to a hole, or to what its speakers are not answered for yet."""
         while room.queue and room.caught_up.is_set() and room.queue[0].by != room.batch:
             told = room.queue.popleft()
             if told.events and told.seq > room.seq + 1:
                 self._fall_behind(room)
                 return
-            events = told.after(room.seq)
-            if told.rewritings > room.rewritings:
-                self._readings.outdate(room.name)
-                room.rewritings = told.rewritings
-            room.seq += len(events)
-            self.on_news(
-                room.name, News(told.order, told.held, told.by.startswith(f"{self.server}:"), kicked_in(events))
-            )
-            self.on_events(room.name, events, {int(seq): bytes(body) for seq, body in told.changed.items()})
-        if room.catching_up is None and not room.caught_up.is_set() and not room.batch:
+            if not room.has_seen(told):
+                self._show_one(room, told)
+        if room.catching_up is None and not room.caught_up.is_set() and room.batch is None:
             room.catching_up = asyncio.ensure_future(self._catch_up(room))
-        self._note_idle()
+        self._note_idle(room)
 
-    def _fall_behind(self, room: _Room) -> None:
+    def _show_one(self, room: Room, told: Told) -> None:
+        events = told.after(room.seq)
+        if told.rewritings > room.rewritings:
+            self._readings.outdate(room.name)
+            room.rewritings = told.rewritings
+        room.seq += len(events)
+        is_own = told.by.startswith(f"{self.server}:") and told.by not in room.given_up
+        if told.entries:
+            room.entries = {**room.entries, **told.order}
+            room.heard_orders += not is_own
+        with noted(_fault):
+            self.on_news(room.name, News(told.order, told.held, is_own, kicked_in(events)))
+            self.on_events(room.name, events, {seq: bytes(body) for seq, body in told.changed.items()})
+
+    def _fall_behind(self, room: Room) -> None:
         """Something was missed, or may have been."""
+        room.is_behind = True
         room.caught_up.clear()
         self._show(room)
 
-    async def _catch_up(self, room: _Room) -> None:
+    async def _catch_up(self, room: Room) -> None:
         """Read what was missed; nothing is stored meanwhile, so that nobody hears his message before his ack."""
-        room.queue.clear()
-        await self._surely(lambda: self._line.call("SADD", keys.ROOMS, room.name))
-        if not room.is_known:
-            room.seq, room.rewritings = await self._surely(lambda: self._read_now(room.keys, "state"))
-            room.epoch = self.epoch
-            room.is_known = True
-        else:
-            await self._surely(lambda: self._fill(room))
+        while room.is_behind:
+            room.is_behind = False
+            room.queue.clear()
+            await self._surely(lambda: self._look_again(room))
         room.unheard.clear()
+        room.given_up.clear()
         room.catching_up = None
         room.caught_up.set()
-        self.on_following(room.name)
+        with noted(_fault):
+            self.on_following(room.name)
         self._show(room)
 
-    async def _fill(self, room: _Room) -> None:
+    async def _look_again(self, room: Room) -> None:
+        if room.is_known:
+            await self._fill(room)
+            return
+        room.seq, room.rewritings = await self._read_now(room.keys, "state")
+        room.epoch = self.epoch
+        room.is_known = True
+
+    async def _fill(self, room: Room) -> None:
         """Show what was stored meanwhile, and what was rewritten; or say that what was shown is lost."""
         found = await self._read_now(room.keys, "opening", 0, 0)
         opening, rewritings = opening_of(found), found[-1]
         first, head = opening.first, opening.head
-        if not is_ours(self.epochs, opening, self.epoch, head, room.epoch, room.seq):
-            log.error("room %s has lost what was shown of it: its members begin anew", ascii(room.name))
+        is_lost = not is_ours(self.epochs, opening, self.epoch, head, room.epoch, room.seq)
+        if is_lost or first > room.seq + 1 or head - room.seq > _MOST_MISSED:
+            if is_lost:
+                log.error("room %s has lost what was shown of it: its members begin anew", ascii(room.name))
             room.seq, room.rewritings, room.epoch = head, rewritings, self.epoch
             asked, room.asked = room.asked, []
             for each in asked:  # of a past that is gone: a seq may be another message by now
-                each.done(not_stored())
-            self.on_lost(room.name)
+                with noted(_fault):
+                    each.done(not_stored())
+            with noted(_fault):
+                self.on_lost(room.name)
             return
         missed = await self._events_after(room, room.seq, head)
         changed: list[Event] = []
@@ -464,14 +514,18 @@ class RedisLog:
             changed = await self._events_after(room, max(first - 1, head - RETOLD), room.seq)
         if room.epoch != self.epoch:
             room.epoch = self.epoch
-            self.on_epoch(room.name, opening)
+            with noted(_fault):
+                self.on_epoch(room.name, opening)
         _missed.inc(len(missed))
+        room.heard_orders += room.entries != opening.entries
+        room.entries = dict(opening.entries)
         room.seq, room.rewritings = head, rewritings
-        self.on_news(room.name, News(opening.entries, opening.held, False, kicked_in(missed), is_all=True))
-        if missed or changed:
-            self.on_events(room.name, missed, {event.seq: event.body for event in changed})
+        with noted(_fault):
+            self.on_news(room.name, News(opening.entries, opening.held, False, kicked_in(missed), is_all=True))
+            if missed or changed:
+                self.on_events(room.name, missed, {event.seq: event.body for event in changed})
 
-    async def _events_after(self, room: _Room, seq: int, head: int) -> list[Event]:
+    async def _events_after(self, room: Room, seq: int, head: int) -> list[Event]:
         events: list[Event] = []
         while seq < head:
             _, _, start, bodies = await self._read_now(room.keys, "after", seq, head - seq, MAX_PAGE_BYTES)
@@ -481,153 +535,78 @@ class RedisLog:
             seq = events[-1].seq
         return events
 
-    async def _surely(self, read: Callable[[], Awaitable[Result]]) -> Result:
-        while True:
-            try:
-                return await read()
-            except LineLost:
-                await self._line.up()
-            except RedisError as error:
-                log.warning("what was missed could not be read yet: %s", _sentence(error))
-                await asyncio.sleep(_RETRY_S)
-
     def tell(self, room: str, payload: bytes) -> None:
-        self._line.call("PUBLISH", keys.keys_of(room).room, payload).add_done_callback(_ignored)
+        self._line.call("PUBLISH", self._channel(keys.keys_of(room).room), payload).add_done_callback(_ignored)
+
+    def tell_servers(self, payload: bytes) -> None:
+        self._line.call("PUBLISH", self._channel(keys.SERVERS), payload).add_done_callback(_ignored)
 
     async def _beat(self) -> None:
         """Say that this server lives, and look whether the others do."""
         loop = asyncio.get_running_loop()
         while True:
-            self._line.call("PUBLISH", keys.SERVERS, self.server).add_done_callback(_ignored)
+            self._say_that_it_lives()
+            with contextlib.suppress(LineLost, RedisError):
+                if not await self._line.call("EXISTS", keys.VERSION):
+                    self._doubt()
+            slept_s = loop.time()
             await asyncio.sleep(BEAT_S)
+            if loop.time() - slept_s > 2 * BEAT_S:  # it is this server that stood still
+                self._servers = dict.fromkeys(self._servers, loop.time())
             for server, heard_s in list(self._servers.items()):
                 if self.storing and loop.time() - heard_s > SILENT_S:
                     del self._servers[server]
-                    self.on_server_gone(server)
+                    self._gone.add(server)
+                    with noted(_fault):
+                        self.on_server_gone(server)
+
+    def _say_that_it_lives(self) -> None:
+        self.tell_servers(encode_beat(Beat(self.server, self.epoch)))
 
     def close_room(self, name: str) -> None:
         """Nobody is in it any more: it is listened to a little longer, as who left may come back."""
         room = self._rooms.get(name)
         if room is not None:
+            room.is_open = False
             if room.linger is not None:
                 room.linger.cancel()
             room.linger = asyncio.get_running_loop().call_later(LINGER_S, self._unfollow, room)
 
-    def _unfollow(self, room: _Room) -> None:
+    def _unfollow(self, room: Room) -> None:
         room.linger = None
-        if room.is_busy or room.catching_up is not None:
+        if room.is_busy:
             self.close_room(room.name)
             return
-        del self._rooms[room.name], self._by_channel[room.keys.room]
-        self._subscription.unsubscribe(room.keys.room)
+        if room.catching_up is not None:
+            room.catching_up.cancel()
+        channel = self._channel(room.keys.room)
+        del self._rooms[room.name], self._by_channel[channel]
+        self._subscription.unsubscribe(channel)
 
     # Reading
 
     async def open_room(self, room: str, recent: int) -> Opening:
         followed = self._follow(room)
+        followed.is_open = True
         if followed.linger is not None:
             followed.linger.cancel()
             followed.linger = None
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(asking.WAIT_S):
                 await followed.caught_up.wait()
         except TimeoutError:
             raise log_away() from None
-        return opening_of(await self._read(room, "opening", recent, MAX_PAGE_BYTES))
-
-    async def before(self, room: str, seq: int | None, limit: int) -> Slice:
-        found = await self._read(room, "before", False if seq is None else seq, limit, MAX_PAGE_BYTES)
-        bound = found[1] + 1 if seq is None else seq
-        return slice_of(found, bound, bound - 1)
-
-    async def after(self, room: str, seq: int, limit: int, max_bytes: int = MAX_PAGE_BYTES) -> Slice:
-        return slice_of(await self._read(room, "after", seq, limit, max_bytes), seq + 1, seq)
-
-    async def around(self, room: str, seq: int, limit: int) -> Slice:
-        found = await self._read(room, "around", seq, limit, MAX_PAGE_BYTES)
-        if not found:
-            raise no_message()
-        return slice_of(found, seq, seq)
-
-    async def since(self, room: str, at: int, limit: int) -> Slice:
-        found = await self._read(room, "since", at, limit, MAX_PAGE_BYTES)
-        return slice_of(found, found[2], found[2] - 1)
-
-    async def bytes_after(self, room: str, seq: int) -> int:
-        return int(await self._read(room, "bytes_after", seq))
-
-    async def head(self, room: str) -> int:
-        return int(await self._read(room, "head"))
-
-    async def said_by(self, room: str, person: str, before: int | None, limit: int) -> Slice:
-        asked = (person, False if before is None else before, limit, MAX_PAGE_BYTES)
-        found, is_more = await self._read(room, "said_by", *asked)
-        return Slice([event_of(seq, body) for seq, body in found], is_more, False)
-
-    async def spoke_before(self, room: str, people: list[str], at: int) -> set[str]:
-        return set(await self._read(room, "spoke_before", people, at))
-
-    async def name_of(self, room: str, person: str) -> str | None:
-        return await self._read(room, "name_of", person) or None
-
-    async def acts(self, room: str, before: int | None, limit: int, person: str | None) -> tuple[list[bytes], bool]:
-        bound = False if before is None else before
-        bodies = await self._read(room, "acts", bound, limit + 1, person or False)
-        return [body.encode() for body in bodies[:limit]], len(bodies) > limit
-
-    async def held(self, room: str) -> list[HeldMessage]:
-        shown: list[HeldMessage] = []
-        left_bytes = MAX_PAGE_BYTES
-        for id, body in (await self._read(room, "held"))[:HELD_SHOWN]:
-            left_bytes -= len(body.encode())
-            if shown and left_bytes < 0:
-                break
-            shown.append(held_message_of(id, decode_held(body)))
-        return shown
-
-    async def held_message(self, room: str, id: int) -> tuple[HeldMessage, str | None]:
-        body = await self._read(room, "held_message", id)
-        if not body:
-            raise no_held()
-        row = decode_held(body)
-        return held_message_of(id, row), row.client_id
-
-    async def held_count(self, room: str) -> int:
-        return int(await self._read(room, "held_count"))
-
-    async def names(self, *, limited: bool = False) -> list[str]:
-        names = sorted(name.decode() for name in await self._surely(lambda: self._line.call("SMEMBERS", keys.ROOMS)))
-        question = "rules" if limited else "is_used"
-        answers = await asyncio.gather(*(self._read(name, question) for name in names))
-        return [name for name, answer in zip(names, answers, strict=True) if is_limited(answer) or answer is True]
-
-    async def _read(self, name: str, what: str, *asked: Any) -> Any:
-        """Raises ProtocolError `away` if Redis cannot be asked within WAIT_S."""
-        of_room = self._rooms[name].keys if name in self._rooms else keys.keys_of(name)
-        try:
-            async with asyncio.timeout(WAIT_S):
-                return await self._readings.fresh(name, lambda _: self._read_by(of_room, what, *asked))
-        except (RedisError, TimeoutError) as error:
-            raise log_away() from error
-
-    async def _read_by(self, of_room: keys.Keys, what: str, *asked: Any) -> Any:
-        while True:
-            try:
-                return await self._read_now(of_room, what, *asked)
-            except LineLost:
-                await self._line.up()
-
-    async def _read_now(self, of_room: keys.Keys, what: str, *asked: Any) -> Any:
-        return _unpack(await self._ask_now(of_room, what, asked))
-
-    def _ask_now(self, of_room: keys.Keys, what: str, asked: Sequence[Any]) -> "asyncio.Future[Any]":
-        return self._line.call("EVALSHA", self._meeting.scripts["read"], len(of_room), *of_room, what, _pack(asked))
+        opening = opening_of(await self._read(room, "opening", recent, MAX_PAGE_BYTES))
+        followed.entries = dict(opening.entries)
+        return opening
 
     # The end
 
-    def _note_idle(self) -> None:
-        if not self._idle.is_set() and not any(room.is_busy for room in self._rooms.values()):
-            self._idle.set()
+    def _note_idle(self, room: Room) -> None:
+        if not room.is_busy:
+            self._busy.discard(room)
+            if not self._busy:
+                self._idle.set()
 
     async def settled(self) -> None:
         await self._idle.wait()
@@ -648,8 +627,8 @@ class RedisLog:
         await self._line.close()
 
 
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _fault(error: Exception) -> None:
+    log.error("a fault of ours", exc_info=error)
 
 
 def _ignored(answer: "asyncio.Future[Any]") -> None:

@@ -64,6 +64,7 @@ class SqliteLog:
         self.on_storing: Callable[[bool], None] = lambda storing: None
         self.on_news: Callable[[str, News], None] = lambda room, news: None
         self.on_telling: Callable[[str, bytes], None] = lambda room, payload: None
+        self.on_server_telling: Callable[[bytes], None] = lambda payload: None
         self.on_following: Callable[[str], None] = lambda room: None
         self.on_server_gone: Callable[[str], None] = lambda server: None
         self.server = ""  # nobody shares it
@@ -214,6 +215,9 @@ class SqliteLog:
 
     def tell(self, room: str, payload: bytes) -> None:
         """There is nobody to tell."""
+
+    def tell_servers(self, payload: bytes) -> None:
+        """There are none."""
 
     def close_room(self, room: str) -> None:
         """Of one process: it is told of all that it stores."""

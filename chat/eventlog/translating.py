@@ -4,7 +4,7 @@ Pure. Invariant: what lua/commit.lua and lua/read.lua are given, and give, is wr
 alone.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET
@@ -27,18 +27,25 @@ from chat.protocol import Acted, Event, HeldMessage, Message, Person, ProtocolEr
 Outcome = int | ProtocolError
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
 class Told(msgspec.Struct):
     """What commit.lua publishes; see there."""
 
     by: str
     epoch: str
-    seq: int
-    at: int
-    rewritings: int
+    seq: Number
+    at: Number
+    rewritings: Number
     events: list[msgspec.Raw]
-    changed: dict[str, msgspec.Raw]
+    changed: dict[Number, msgspec.Raw]
     entries: dict[str, msgspec.Raw]
-    held: int
+    held: Number
+
+    @property
+    def last_seq(self) -> int:
+        return self.seq + len(self.events) - 1
 
     @property
     def order(self) -> Entries:
@@ -49,10 +56,19 @@ class Told(msgspec.Struct):
         return [Event(number, self.at, bytes(body)) for number, body in numbered if number > seq]
 
 
+class Beat(msgspec.Struct, tag="beat", tag_field="kind"):
+    """A server lives, and in which epoch."""
+
+    server: str
+    epoch: str
+
+
 class _Stamp(msgspec.Struct):
     at: int
 
 
+encode_beat = msgspec.json.Encoder().encode
+decode_beat = msgspec.json.Decoder(Beat).decode
 decode_told = msgspec.json.Decoder(Told).decode
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
 decode_held = msgspec.json.Decoder(HeldRow).decode
@@ -65,21 +81,21 @@ TRIMMED = template(Trimmed(SEQ, AT, FIRST))
 
 def deed_of(draft: Draft) -> tuple[Any, ...]:
     reply_to = UNSET if draft.reply_to is None else draft.reply_to
-    body = template(Message(SEQ, AT, draft.by, draft.text, reply_to))
+    _, body = template(Message(SEQ, AT, draft.by, draft.text, reply_to)).split("\2", 1)
     ids = f"{draft.by.id}:{draft.client_id}" if draft.client_id else ""
-    rest: dict[str, Any] = {}
+    more: dict[str, Any] = {}
     if draft.refusal is not None:
-        rest["refused"] = True
+        more["refused"] = True
     if draft.hold_for:
         row = HeldRow(AT, draft.by.id, draft.by.name, draft.text, draft.hold_for, draft.client_id, draft.reply_to)
-        rest["hold"] = template(row)
+        more["hold"] = template(row)
     if draft.held:
-        rest["release"] = str(draft.held)
+        more["release"] = str(draft.held)
     if draft.claim:
-        rest["claim"] = entered(draft.claim)
+        more["claim"] = entered(draft.claim)
     if draft.entries:
-        rest["entries"] = entered(draft.entries)
-    return ("say", ids, draft.by.id, body, False if draft.reply_to is None else draft.reply_to, rest)
+        more["entries"] = entered(draft.entries)
+    return ("say", ids, draft.by.id, body, False if draft.reply_to is None else draft.reply_to, more or False)
 
 
 def outcome_of(draft: Draft, answer: int | str) -> Outcome:

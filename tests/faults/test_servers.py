@@ -37,9 +37,9 @@ MOST_LOAD_S = 0.4
 LONG_S = DEADLINE_S + MOVING / 50
 # A cut cable is noticed in a second and a half, not in ten.
 HURRY = """
-from chat.eventlog import line, redis
+from chat.eventlog import line, asking
 line.client.__defaults__ = (1.0,)
-line._QUIET_S, redis.WAIT_S = 0.5, 1.0
+line._QUIET_S, asking.WAIT_S = 0.5, 1.0
 """
 
 Story = Callable[[Several], Awaitable[None]]

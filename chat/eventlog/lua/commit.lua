@@ -1,8 +1,8 @@
 -- One batch of one room: everything that is asked is placed, stored, remembered and published, or nothing is.
 --
 -- KEYS are the room's, all with one hash tag; ARGV: this batch's token, the epoch's number, now (ms), the newest seq that
--- whoever asks has told, what the batch was planned on and what is asked, both packed, how many may be held, and
--- what the epoch is called.
+-- whoever asks has told, what the batch was planned on and what is asked, both packed, how many may be held, what the
+-- epoch is called, the number of the one up to which whoever asks knows the room, and the channel.
 -- Returns "changed" if that is no longer so, else an answer for each that asked: its seq, -seq if it was known before, or
 -- a code. Told to subscribers, as JSON: whose batch it is, the epoch, the first seq and the time of its events, their
 -- bodies, the new ones of stored events, the entries that changed, and how many messages are held.
@@ -11,10 +11,11 @@
 -- number of a record, \4 the first seq that is kept. JSON has none of its own.
 
 local ROOM, EVENTS, SAID, EDITS, TRIMS, TELLING, ENTRIES, STARTS = unpack(KEYS, 1, 8)
-local HELD, KNOWN, ACTS, REACTORS, REACTED, TODAY, YESTERDAY, ANSWERED = unpack(KEYS, 9, 16)
+local HELD, KNOWN, ACTS, REACTORS, REACTED, TODAY, YESTERDAY, TOMORROW, ANSWERED = unpack(KEYS, 9, 17)
 local token, epoch, now, told = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local EPOCH_NAME, KNOWN_EPOCH, CHANNEL = ARGV[8], tonumber(ARGV[9]), ARGV[10]
 local DAY_MS, DAYS_S, ANSWERED_S = 24 * 3600 * 1000, 49 * 3600, 60
-local MOST_HELD, RETOLD, FIELDS = tonumber(ARGV[7]), 2048, 1000
+local MOST_HELD, RETOLD, FIELDS, NOTHING = tonumber(ARGV[7]), 2048, 1000, {}
 local call = redis.call
 
 local answer = call('GET', ANSWERED)
@@ -25,11 +26,14 @@ for _, look in ipairs(cmsgpack.unpack(ARGV[5])) do
 end
 
 -- A script that fails is not undone: what another program has put here must show before the first write.
-for _, key in ipairs({ EVENTS, ENTRIES, STARTS, HELD, ACTS, REACTORS, TODAY, YESTERDAY }) do call('HLEN', key) end
+for _, key in ipairs({ EVENTS, ENTRIES, STARTS, HELD, ACTS, REACTORS, TODAY, YESTERDAY, TOMORROW }) do call('HLEN', key) end
 for _, key in ipairs({ SAID, EDITS, TRIMS, TELLING, REACTED }) do call('ZCARD', key) end
 
 local state = call('HMGET', ROOM, 'seq', 'at', 'first', 'epoch')
 local last, first = tonumber(state[1] or 0), tonumber(state[3] or 1)
+if state[4] and tonumber(state[4]) > KNOWN_EPOCH then
+    return redis.error_reply('BEHIND the room was written in an epoch that whoever asks does not know')
+end
 if last < told then return redis.error_reply('LOST the room has forgotten what was told of it') end
 
 -- A call for a thousand fields costs a tenth of what a thousand calls do.
@@ -39,11 +43,11 @@ local function in_pieces(command, key, arguments)
     end
 end
 
-local function number(value) return string.format('%.0f', value) end
+local function number(value) return string.format('%d', value) end
 
 local seq, at = last, math.max(now, tonumber(state[2] or 0))
-local placed, changed, entered, known = {}, {}, {}, {}
-local writes, is_rewriting = {}, false
+local placed, changed, entered, known = {}, {}, {}, {} -- placed: in order, the first is of last + 1
+local is_rewriting = false
 local said, ids_of_today = {}, {}
 local marks = { ['\1'] = number(seq), ['\2'] = number(at) }
 
@@ -51,7 +55,7 @@ local function fill(template) return (string.gsub(template, '[\1\2\3\4]', marks)
 
 -- Events
 
-local function body_of(at_seq) return placed[at_seq] or call('HGET', EVENTS, number(at_seq)) end
+local function body_of(at_seq) return placed[at_seq - last] or call('HGET', EVENTS, number(at_seq)) end
 
 local function is_message(at_seq)
     if at_seq < first or at_seq > seq then return false end
@@ -59,34 +63,38 @@ local function is_message(at_seq)
     return body and string.sub(body, 1, 17) == '{"type":"message"'
 end
 
-local function indexed(person, at_seq) return person .. ':' .. string.format('%016.0f', at_seq) end
+local function indexed(person, at_seq) return person .. ':' .. string.format('%016d', at_seq) end
 
--- `index`: "said", "edit" (of a message), "trim", "telling" (an announcement) or "".
-local function place(template, person, index, message)
+local function next_seq()
     seq = seq + 1
     marks['\1'] = number(seq)
-    placed[seq] = fill(template)
-    if index == 'said' then
-        said[#said + 1] = 0
-        said[#said + 1] = indexed(person, seq)
-    elseif index == 'edit' then call('ZADD', EDITS, message, number(seq))
-    elseif index == 'trim' then call('ZADD', TRIMS, seq, number(seq))
-    elseif index == 'telling' then call('ZADD', TELLING, seq, number(seq)) end
+    return marks['\1']
+end
+
+-- `index`: "edit" (of a message), "trim", "telling" (an announcement) or "".
+local function place(template, index, message)
+    local numbered = next_seq()
+    placed[#placed + 1] = fill(template)
+    if index == 'edit' then call('ZADD', EDITS, message, numbered)
+    elseif index == 'trim' then call('ZADD', TRIMS, seq, numbered)
+    elseif index == 'telling' then call('ZADD', TELLING, seq, numbered) end
     return seq
+end
+
+-- `rest`: its JSON after its time; a batch has thousands, and to fill a template takes four times as long.
+local function place_message(rest, person)
+    placed[#placed + 1] = '{"type":"message","seq":' .. next_seq() .. ',"at":' .. marks['\2'] .. rest
+    said[#said + 1] = '0'
+    said[#said + 1] = indexed(person, seq)
 end
 
 local function rewrite(at_seq, body)
     is_rewriting = true
-    if placed[at_seq] then
-        placed[at_seq] = body
-    else
-        writes[at_seq] = body
-        changed[at_seq] = body
-    end
+    if at_seq > last then placed[at_seq - last] = body else changed[at_seq] = body end
 end
 
 local function remove(at_seq)
-    local body = writes[at_seq] or body_of(at_seq)
+    local body = changed[at_seq] or body_of(at_seq)
     if not body then return end
     local when, edit = string.match(body, '^{"type":"%w+","seq":%d+,"at":(%d+)'), string.match(body, ',"edit":(%d+)')
     rewrite(at_seq, '{"type":"removed","seq":' .. number(at_seq) .. ',"at":' .. when .. '}')
@@ -97,7 +105,7 @@ local is_unused = last == 0 and call('HLEN', ENTRIES) == 0
 local held_before = call('HLEN', HELD)
 
 local function enter(entries)
-    for _, entry in ipairs(entries) do
+    for _, entry in ipairs(entries or NOTHING) do
         local key, value = entry[1], entry[2]
         entered[#entered + 1] = cjson.encode(key) .. ':' .. (value or 'null')
         if value then call('HSET', ENTRIES, key, value) else call('HDEL', ENTRIES, key) end
@@ -126,35 +134,35 @@ end
 local said_before = {} -- seq:at, by person:client_id
 
 local function say(asked)
-    local _, ids, person, template, reply_to, rest = unpack(asked)
-    rest = rest or {}
+    local _, ids, person, body, reply_to, more = unpack(asked)
+    more = more or NOTHING
     local before = said_before[ids]
     if before then
         local before_seq, before_ms = string.match(before, '(%d+):(%d+)')
         if now - before_ms <= DAY_MS then return -tonumber(before_seq) end
     end
-    if rest.release and call('HEXISTS', HELD, rest.release) == 0 then return 'gone' end
-    if not rest.release and known[ids] then
+    if more.release and call('HEXISTS', HELD, more.release) == 0 then return 'gone' end
+    if not more.release and known[ids] then
         return string.sub(known[ids], 1, 5) == 'waits' and 'held' or 'refused'
     end
-    if rest.refused then return 'barred' end
+    if more.refused then return 'barred' end
     if reply_to and not is_message(reply_to) then return 'not_found' end
-    if rest.hold then
-        local held = hold(ids, rest.hold)
-        if held == 'held' then claim(rest.claim or {}) enter(rest.entries or {}) return 'newly_held' end
+    if more.hold then
+        local held = hold(ids, more.hold)
+        if held == 'held' then claim(more.claim) enter(more.entries) return 'newly_held' end
         return held
     end
-    if rest.release then
-        call('HDEL', HELD, rest.release)
+    if more.release then
+        call('HDEL', HELD, more.release)
         call('HDEL', KNOWN, ids)
         known[ids] = nil
         is_rewriting = true
     end
-    claim(rest.claim or {})
-    enter(rest.entries or {})
-    place(template, person, 'said')
+    claim(more.claim)
+    enter(more.entries)
+    place_message(body, person)
     if ids ~= '' then
-        said_before[ids] = number(seq) .. ':' .. number(at)
+        said_before[ids] = marks['\1'] .. ':' .. marks['\2']
         ids_of_today[#ids_of_today + 1] = ids
         ids_of_today[#ids_of_today + 1] = said_before[ids]
     end
@@ -167,7 +175,7 @@ local function look_back(all)
     for _, each in ipairs(all) do
         if each[1] == 'say' and each[2] ~= '' then asked[#asked + 1] = each[2] end
     end
-    for _, day in ipairs({ YESTERDAY, TODAY }) do
+    for _, day in ipairs({ YESTERDAY, TODAY, TOMORROW }) do
         for from = 1, call('EXISTS', day) * #asked, FIELDS do
             local to = math.min(from + FIELDS - 1, #asked)
             for place_of, before in ipairs(call('HMGET', day, unpack(asked, from, to))) do
@@ -276,7 +284,7 @@ local function trim(since_ms, events, template)
     end
     call('ZREMRANGEBYSCORE', EDITS, '-inf', '(' .. number(first))
     is_rewriting = true
-    return is_loss and place(template, '', 'trim') or 0
+    return is_loss and place(template, 'trim') or 0
 end
 
 -- What was let go of is taken away in steps, as there may be millions of it; returns how much is left.
@@ -300,7 +308,7 @@ end
 
 local deeds = {
     say = say,
-    event = function(asked) return place(asked[2], asked[3], asked[4], asked[5]) end,
+    event = function(asked) return place(asked[2], asked[3], asked[4]) end,
     set = function(asked) rewrite(asked[2], fill(asked[3])) return 0 end,
     remove = function(asked) remove(asked[2]) return 0 end,
     unsay = function(asked) remove_message(asked[2], asked[3]) return 0 end,
@@ -318,22 +326,30 @@ local all = call('HGETALL', KNOWN)
 for place_of = 1, #all, 2 do known[all[place_of]] = all[place_of + 1] end
 
 local outcomes, all_asked = {}, cmsgpack.unpack(ARGV[6])
+
+-- A Redis that is full lets a script go on that has written: what takes away is not to be refused.
+local FREEING = { trim = true, clear = true, unsay = true, purge = true, refuse = true }
+if all_asked[1][1] ~= 'say' then
+    for _, asked in ipairs(all_asked) do
+        if FREEING[asked[1]] then call('ZREM', TRIMS, '') end
+    end
+end
+
 look_back(all_asked)
 for place_of, asked in ipairs(all_asked) do outcomes[place_of] = deeds[asked[1]](asked) end
 
 -- Storing, remembering, telling
 
-local function store(bodies)
-    local fields = {}
-    for at_seq, body in pairs(bodies) do
-        fields[#fields + 1] = number(at_seq)
-        fields[#fields + 1] = body
-    end
-    in_pieces('HSET', EVENTS, fields)
+local stored = {}
+for place_of, body in ipairs(placed) do
+    stored[2 * place_of - 1] = number(last + place_of)
+    stored[2 * place_of] = body
 end
-
-store(writes)
-store(placed)
+for at_seq, body in pairs(changed) do
+    stored[#stored + 1] = number(at_seq)
+    stored[#stored + 1] = body
+end
+in_pieces('HSET', EVENTS, stored)
 in_pieces('ZADD', SAID, said)
 in_pieces('HSET', TODAY, ids_of_today)
 if seq > last then
@@ -349,14 +365,13 @@ if #ids_of_today > 0 then call('EXPIRE', TODAY, DAYS_S) end
 local held = call('HLEN', HELD)
 local is_told = seq > last or is_rewriting or #entered > 0 or held ~= held_before
 if is_told then
-    local events, retold = {}, {}
-    for each = last + 1, seq do events[#events + 1] = placed[each] end
+    local retold = {}
     for at_seq, body in pairs(changed) do
         if at_seq > seq - RETOLD then retold[#retold + 1] = '"' .. number(at_seq) .. '":' .. body end
     end
-    call('PUBLISH', ROOM, '{"by":"' .. token .. '","epoch":"' .. ARGV[8] .. '","seq":' .. number(last + 1) .. ',"at":' .. number(at)
+    call('PUBLISH', CHANNEL, '{"by":"' .. token .. '","epoch":"' .. EPOCH_NAME .. '","seq":' .. number(last + 1) .. ',"at":' .. number(at)
         .. ',"rewritings":' .. number(rewritings)
-        .. ',"events":[' .. table.concat(events, ',') .. '],"changed":{' .. table.concat(retold, ',')
+        .. ',"events":[' .. table.concat(placed, ',') .. '],"changed":{' .. table.concat(retold, ',')
         .. '},"entries":{' .. table.concat(entered, ',') .. '},"held":' .. number(held) .. '}')
 end
 answer = cmsgpack.pack({ is_told, outcomes, seq - last, is_unused })

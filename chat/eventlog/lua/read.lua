@@ -11,7 +11,7 @@ local asked = cmsgpack.unpack(ARGV[2])
 local state = call('HMGET', ROOM, 'seq', 'first', 'rewritings')
 local head, first = tonumber(state[1] or 0), tonumber(state[2] or 1)
 
-local function number(value) return string.format('%.0f', value) end
+local function number(value) return string.format('%d', value) end
 
 local function body_of(seq) return call('HGET', EVENTS, number(seq)) end
 
@@ -72,7 +72,7 @@ end
 
 -- People
 
-local function indexed(person, seq) return person .. ':' .. string.format('%016.0f', seq) end
+local function indexed(person, seq) return person .. ':' .. string.format('%016d', seq) end
 
 local function said(person, from, to, limit)
     return call('ZREVRANGEBYLEX', SAID, '[' .. indexed(person, to), '[' .. indexed(person, from), 'LIMIT', 0, limit)
