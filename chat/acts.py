@@ -114,8 +114,8 @@ class Acts:
     def _heard_of_others(self, news: News) -> None:
         claim, self._ownership = self._ownership, {}  # somebody else was there before
         self._note_held(news.held)
-        for person_id in news.kicked:
-            self._host.put_out(PutOut(Out("kick"), person_id))
+        for person_id, reason in news.kicked.items():
+            self._host.put_out(PutOut(Out("kick", reason=reason or UNSET), person_id))
         if not (claim or news.entries or news.is_all):
             return
         was_announced = self.order.rules.announcement

@@ -5,7 +5,7 @@ Knows no clock and no connection. Invariants: what another server told is taken 
 missing everybody is asked; a server that is not heard of any more takes its people along.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -14,14 +14,15 @@ from chat.presence import Naming, People
 from chat.protocol import Person
 
 
-class Present(Struct, frozen=True):
-    """Somebody, and since when he is in the room (ms)."""
+class Present(Struct, frozen=True, omit_defaults=True):
+    """Somebody, since when he is in the room (ms), and the keys of the addresses from which he is there."""
 
     id: str
     name: str
     since: int
     times_named: int = 0
     operator: bool = False
+    addresses: list[str] = []
 
 
 class Delta(Struct, tag="delta", tag_field="kind"):
@@ -61,15 +62,9 @@ decode_telling = msgspec.json.Decoder(Telling).decode
 class Neighbours:
     """What is told and heard of one room; `tell` sends to all servers that have it, this one included."""
 
-    def __init__(
-        self,
-        me: str,
-        people: People,
-        tell: Callable[[Telling], None],
-        is_operator: Callable[[str], bool],
-    ) -> None:
-        self._me, self._people, self._tell, self._is_operator_here = me, people, tell, is_operator
-        self._operators: dict[str, set[str]] = {}  # by server
+    def __init__(self, me: str, people: People, tell: Callable[[Telling], None]) -> None:
+        self._me, self._people, self._tell = me, people, tell
+        self._there: dict[str, dict[str, Present]] = {}  # by server and id
         self._number = 0
         self._told: dict[str, Present] = {}  # whom the others know of us
         self._noted: dict[str, None] = {}  # of whom this may not be so any more, in order
@@ -110,14 +105,14 @@ class Neighbours:
             return []
         self._numbers[telling.server] = telling.number
         here = {present.id for present in telling.here}
-        gone = telling.gone if isinstance(telling, Delta) else set(self._people.on(telling.server)) - here
-        operators = self._operators.setdefault(telling.server, set())
-        operators -= here | set(gone)
-        operators |= {present.id for present in telling.here if present.operator}
+        there = self._there.setdefault(telling.server, {})
+        gone = telling.gone if isinstance(telling, Delta) else set(there) - here
         for id in gone:
+            there.pop(id, None)
             self._people.is_gone(telling.server, id)
         renamed: list[str] = []
         for present in telling.here:
+            there[present.id] = present
             theirs = Naming(Person(present.id, present.name), present.since, present.times_named)
             renamed += self._people.is_here(telling.server, theirs)
         return renamed
@@ -125,15 +120,25 @@ class Neighbours:
     def forget(self, server: str) -> bool:
         """A server is gone; True if it had anybody."""
         self._numbers.pop(server, None)
-        self._operators.pop(server, None)
-        people = self._people.on(server)
+        people = self._there.pop(server, {})
         for id in people:
             self._people.is_gone(server, id)
         return bool(people)
 
     def is_operator(self, id: str) -> bool:
         """Whether somebody is here as an operator on another server."""
-        return any(id in operators for operators in self._operators.values())
+        return any(present.operator for present in self._all(id))
+
+    def addresses_of(self, id: str) -> set[str]:
+        """The keys of those from which somebody is here on other servers."""
+        return {key for present in self._all(id) for key in present.addresses}
+
+    def people_at(self, addresses: set[str]) -> set[str]:
+        """Who is here from any of these on other servers."""
+        return {id for there in self._there.values() for id in there if not addresses.isdisjoint(there[id].addresses)}
+
+    def _all(self, id: str) -> Iterator[Present]:
+        return (there[id] for there in self._there.values() if id in there)
 
     def _tell_all(self) -> None:
         self._noted.clear()
@@ -144,4 +149,7 @@ class Neighbours:
         ours = self._people.our(id)
         if ours is None:
             return None
-        return Present(id, ours.person.name, ours.since_ms, ours.times_named, self._is_operator_here(id))
+        members = self._people.sockets(id)
+        addresses = sorted({member.address_key for member in members})
+        is_operator = any(member.is_operator for member in members)
+        return Present(id, ours.person.name, ours.since_ms, ours.times_named, is_operator, addresses)

@@ -134,10 +134,6 @@ class People:
             here.servers.remove(server)
             self._forget_absent(here)
 
-    def on(self, server: str) -> list[str]:
-        """Who is here because another server has him."""
-        return [id for id, here in self._here.items() if server in here.servers]
-
     def ours(self) -> list[str]:
         """Who has a socket here."""
         return [id for id, here in self._here.items() if here.sockets]

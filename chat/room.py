@@ -158,7 +158,7 @@ class Room:
         self._audience: _Audience | None = None  # made anew when somebody has come or gone
         self.people = People()
         self.acts = Acts(self, log)
-        self._neighbours = Neighbours(log.server, self.people, self._tell_neighbours, self._is_operator_here)
+        self._neighbours = Neighbours(log.server, self.people, self._tell_neighbours)
         self.shown_seq = 0
         self._log = log
         self._limits = limits
@@ -255,6 +255,8 @@ class Room:
         if self.people.leave(member.person_id, member):
             self.acts.went(member.person_id)
             self._note_presence(member.person_id)
+        else:
+            self._share(member.person_id)  # he may have been there from two addresses
         self.rest()
 
     async def _loaded(self) -> None:
@@ -630,17 +632,18 @@ class Room:
                     member.put_out(barred.out)
 
     def addresses_of(self, person_id: str) -> set[str]:
-        return {member.address_key for member in self.people.sockets(person_id)}
+        """The keys of those from which somebody is in the room, on whichever server."""
+        ours = {member.address_key for member in self.people.sockets(person_id)}
+        return ours | self._neighbours.addresses_of(person_id)
 
     def is_operator(self, person_id: str) -> bool:
-        return self._is_operator_here(person_id) or self._neighbours.is_operator(person_id)
-
-    def _is_operator_here(self, person_id: str) -> bool:
-        return any(member.is_operator for member in self.people.sockets(person_id))
+        is_ours = any(member.is_operator for member in self.people.sockets(person_id))
+        return is_ours or self._neighbours.is_operator(person_id)
 
     def people_at(self, addresses: set[str]) -> int:
         """How many people are here from these addresses."""
-        return len({member.person_id for member in self.everybody() if member.address_key in addresses})
+        ours = {member.person_id for member in self.everybody() if member.address_key in addresses}
+        return len(ours | self._neighbours.people_at(addresses))
 
     def everybody(self) -> list[Member]:
         """All sockets, those too that are being fed."""
@@ -656,7 +659,7 @@ class Room:
 
     def _note_presence(self, person_id: str = "") -> None:
         """Tell what changed, at most once a second, more rarely in a crowd; a join storm is a few frames for all."""
-        if person_id and self._log.server:
+        if person_id:
             self._share(person_id)
         if self._presence_timer is None:
             loop = asyncio.get_running_loop()
@@ -666,7 +669,9 @@ class Room:
     # On other servers
 
     def _share(self, person_id: str) -> None:
-        """Tell the other servers soon how it is with somebody here."""
+        """Tell the other servers, if there may be any, soon how it is with somebody here."""
+        if not self._log.server:
+            return
         self._neighbours.note(person_id)
         if self._sharing_timer is None:
             self._sharing_timer = asyncio.get_running_loop().call_later(_SHARING_S, self._tell_changes)

@@ -358,7 +358,7 @@ def test_no_scenario_finds_a_fault_in_the_chat_room(tmp_path: Path, chatroom: Se
         },
         "churn": {"members": 20, "churn": 20, "rate": 60, "duration": 2},
         "rooms": {"members": 30, "rooms": 10, "senders": 3, "rate": 120, "warmup": 0},
-        "slow": {"stuck": 2, "rate": 200, "duration": 2},
+        "slow": {"members": 12, "stuck": 2, "rate": 400, "duration": 3},  # 4.8 MB: the kernel may take 4 for a member
     }
     common = {"adapter": "chatroom", "drain": 10}
     with contextlib.ExitStack() as stack:

@@ -1,5 +1,7 @@
 """The people of several servers: whatever is told, missed or said anew, all end with the same ones."""
 
+from dataclasses import dataclass
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,8 +11,6 @@ from chat.identity import lookalike_keys
 from chat.neighbours import Delta, Everybody, Neighbours, Present, Telling, WhoIsHere, decode_telling
 from chat.presence import People
 from chat.protocol import encode
-
-OPERATORS = {"op"}
 
 
 class Channel:
@@ -36,17 +36,23 @@ class Channel:
                     server.neighbours.tell_changes()
 
 
+@dataclass(eq=False)
+class Socket:
+    address_key: str
+    is_operator: bool
+
+
 class Server:
     def __init__(self, name: str, channel: Channel) -> None:
         self.people = People()
-        self.neighbours = Neighbours(name, self.people, channel.tell, OPERATORS.__contains__)
-        self.sockets: list[tuple[str, object]] = []
+        self.sockets: list[tuple[str, Socket]] = []
+        self.neighbours = Neighbours(name, self.people, channel.tell)
         channel.servers[name] = self
         self.neighbours.begin()
         channel.flow()
 
-    def join(self, id: str, wish: str, now_ms: int) -> None:
-        socket = object()
+    def join(self, id: str, wish: str, now_ms: int, address: str = "somewhere") -> None:
+        socket = Socket(address, is_operator=id == "op")
         self.people.join(id, wish, socket, now_ms)
         self.sockets.append((id, socket))
         self.neighbours.note(id)
@@ -74,7 +80,11 @@ def test_who_comes_goes_and_is_renamed_is_told_in_one_delta(channel: Channel) ->
     one.leave(1)
     one.people.rename("c", "Cy")
     one.neighbours.tell_changes()
-    assert channel.waiting == [Delta("one", 1, [Present("a", "Name a", 5), Present("c", "Cy", 5, 1)], [])]
+
+    def present(id: str, name: str, times_named: int = 0) -> Present:
+        return Present(id, name, 5, times_named, addresses=["somewhere"])
+
+    assert channel.waiting == [Delta("one", 1, [present("a", "Name a"), present("c", "Cy", 1)], [])]
     channel.flow()
     assert two.named() == {"a": "Name a", "c": "Cy"}
     one.neighbours.tell_changes()
@@ -221,3 +231,25 @@ def test_an_operator_is_known_on_every_server_while_he_is_there() -> None:
     assert other.neighbours.is_operator("op")
     other.neighbours.forget("third")
     assert not other.neighbours.is_operator("op")
+
+
+def test_addresses_are_known_on_every_server_as_they_are_now() -> None:
+    """Of whoever is there, from all servers on which he is; and who else comes from there."""
+    channel = Channel()
+    one, other, third = (Server(name, channel) for name in ("one", "other", "third"))
+    for at, address in ((one, "home"), (one, "work"), (third, "train")):
+        at.join("bo", "Bo", 1, address)
+    third.join("cy", "Cy", 2, "home")
+    for at in (one, third):
+        at.neighbours.tell_changes()
+    channel.flow()
+    assert other.neighbours.addresses_of("bo") == {"home", "work", "train"}
+    assert other.neighbours.people_at({"home"}) == {"bo", "cy"}
+    one.leave(0)
+    one.neighbours.tell_changes()
+    channel.flow()
+    assert other.neighbours.addresses_of("bo") == {"work", "train"}
+    assert other.neighbours.people_at({"home"}) == {"cy"}
+    other.neighbours.forget("third")
+    assert other.neighbours.addresses_of("bo") == {"work"}
+    assert other.neighbours.addresses_of("nobody") == other.neighbours.people_at({"train"}) == set()

@@ -419,7 +419,7 @@ async def test_a_queue_of_acts_is_answered_within_the_time_of_one(
 
 TOLD = (
     b'{"by":"somebody","epoch":"EPOCH","seq":%s,"at":1,"rewritings":1,'
-    b'"events":[%s],"changed":{%s},"entries":{},"held":0}'
+    b'"events":[%s],"changed":{%s},"entries":{},"held":0,"kicked":{}}'
 )
 STRANGE = {
     "nothing": b"",

@@ -173,11 +173,27 @@ def test_who_is_put_out_is_put_out_of_every_server(
 ) -> None:
     """And the banned do not come in again."""
     ann, bo = house
-    ann.send(type=act, person=bo.welcome["you"]["id"])
-    assert told(bo, "out")["why"] in (act, "banned")
+    ann.send(type=act, person=bo.welcome["you"]["id"], reason='said "no" \u2028')
+    out = told(bo, "out")
+    assert (out["why"], out["reason"]) == (act, 'said "no" \u2028')
     if act == "ban":
         with pytest.raises(websocket.WebSocketBadStatusException):
             Client(servers[0].url, cookie=bo.cookie)
+
+
+def test_an_address_is_banned_on_every_server(house: tuple[Client, Client], servers: list[ServerProcess]) -> None:
+    """That of somebody on another server: who else is there from it is put out, too, and nobody new comes in."""
+    ann, bo = house
+    with Client(servers[1].url, name="Cy") as cy:
+        present(ann, 3)
+        ann.send(type="person", ref="card", person=bo.welcome["you"]["id"])
+        assert told(ann, "person", ref="card")["from_address"] == 3
+        ann.send(type="ban", ref="b", person=bo.welcome["you"]["id"], seconds=60, address=True)
+        told(ann, "done", ref="b")
+        assert {told(each, "out")["why"] for each in (bo, cy)} == {"ban"}
+        cy.socket.shutdown()
+    with pytest.raises(websocket.WebSocketBadStatusException):
+        Client(servers[0].url, name="Dan")
 
 
 def test_moderators_of_every_server_hear_what_waits_for_review(house: tuple[Client, Client]) -> None:

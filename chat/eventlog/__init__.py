@@ -165,14 +165,14 @@ class Slice(NamedTuple):
 class News(NamedTuple):
     """What a commit changed in a room besides its events.
 
-    The entries of its order (`is_all`: not only those that changed), how many messages wait for review, who was put out
-    by it, and whether it was this server's own commit.
+    The entries of its order (`is_all`: not only those that changed), how many messages wait for review, whether it was
+    this server's own commit, and whom it put out for which reason ("" also where that is not known any more).
     """
 
     entries: Entries
     held: int
     is_ours: bool
-    kicked: list[str]
+    kicked: dict[str, str]
     is_all: bool = False
 
 

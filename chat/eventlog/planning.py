@@ -156,6 +156,8 @@ async def _do(
         if record is not None:
             record.id, record.at = ID, AT
             plan.deeds.append(("record", template(record), MOST_RECORDS))
+            if record.act == "kick" and record.whom is not None:
+                plan.deeds.append(("kick", record.whom.id, record.reason))
 
     match work:
         case None:

@@ -408,8 +408,6 @@ class RedisLog(RedisReader):
                 self.on_telling(room.name, payload)
             return
         told = decode_told(payload)
-        if b'{"type":"act"' in payload:
-            kicked_in(told.after(0))  # raises if it is not ours, before anything of it is shown
         room.unheard.discard(told.by)
         if not self._knows(told.epoch):
             return  # it is read from the log, once it is known of which life it is
@@ -459,7 +457,7 @@ class RedisLog(RedisReader):
             room.entries = {**room.entries, **told.order}
             room.heard_orders += not is_own
         with noted(_fault):
-            self.on_news(room.name, News(told.order, told.held, is_own, kicked_in(events)))
+            self.on_news(room.name, News(told.order, told.held, is_own, told.kicked))
             self.on_events(room.name, events, {seq: bytes(body) for seq, body in told.changed.items()})
 
     def _fall_behind(self, room: Room) -> None:

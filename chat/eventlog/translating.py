@@ -42,6 +42,7 @@ class Told(msgspec.Struct):
     changed: dict[Number, msgspec.Raw]
     entries: dict[str, msgspec.Raw]
     held: Number
+    kicked: dict[str, str]
 
     @property
     def last_seq(self) -> int:
@@ -145,9 +146,10 @@ def opening_of(found: list[Any]) -> Opening:
     return Opening(head, events_of(start, bodies), _starts(starts), first, order, held)
 
 
-def kicked_in(events: list[Event]) -> list[str]:
+def kicked_in(events: list[Event]) -> dict[str, str]:
+    """Whom these put out; for which reason is told at the time, and then known to moderators alone."""
     acts = (_decode_acted(event.body) for event in events if event.body.startswith(b'{"type":"act"'))
-    return [acted.whom.id for acted in acts if acted.act == "kick"]
+    return {acted.whom.id: "" for acted in acts if acted.act == "kick"}
 
 
 def _starts(numbers: list[str]) -> list[EpochStart]:

@@ -5,7 +5,8 @@
 -- epoch is called, the number of the one up to which whoever asks knows the room, and the channel.
 -- Returns "changed" if that is no longer so, else an answer for each that asked: its seq, -seq if it was known before, or
 -- a code. Told to subscribers, as JSON: whose batch it is, the epoch, the first seq and the time of its events, their
--- bodies, the new ones of stored events, the entries that changed, and how many messages are held.
+-- bodies, the new ones of stored events, the entries that changed, how many messages are held, and who is put out for
+-- which reason.
 --
 -- In what is stored, control characters stand for what is only known here: \1 a new event's seq, \2 its time, \3 the
 -- number of a record, \4 the first seq that is kept. JSON has none of its own.
@@ -46,7 +47,7 @@ end
 local function number(value) return string.format('%d', value) end
 
 local seq, at = last, math.max(now, tonumber(state[2] or 0))
-local placed, changed, entered, known = {}, {}, {}, {} -- placed: in order, the first is of last + 1
+local placed, changed, entered, known, kicked = {}, {}, {}, {}, {} -- placed: in order, the first is of last + 1
 local is_rewriting = false
 local said, ids_of_today = {}, {}
 local marks = { ['\1'] = number(seq), ['\2'] = number(at) }
@@ -314,6 +315,7 @@ local deeds = {
     unsay = function(asked) remove_message(asked[2], asked[3]) return 0 end,
     purge = function(asked) purge(asked[2]) return 0 end,
     claim = function(asked) claim(asked[2]) return 0 end,
+    kick = function(asked) kicked[#kicked + 1] = cjson.encode(asked[2]) .. ':' .. cjson.encode(asked[3]) return 0 end,
     enter = function(asked) enter(asked[2]) return 0 end,
     record = function(asked) record(asked[2], asked[3]) return 0 end,
     refuse = function(asked) refuse(asked[2], asked[3]) return 0 end,
@@ -372,7 +374,8 @@ if is_told then
     call('PUBLISH', CHANNEL, '{"by":"' .. token .. '","epoch":"' .. EPOCH_NAME .. '","seq":' .. number(last + 1) .. ',"at":' .. number(at)
         .. ',"rewritings":' .. number(rewritings)
         .. ',"events":[' .. table.concat(placed, ',') .. '],"changed":{' .. table.concat(retold, ',')
-        .. '},"entries":{' .. table.concat(entered, ',') .. '},"held":' .. number(held) .. '}')
+        .. '},"entries":{' .. table.concat(entered, ',') .. '},"held":' .. number(held)
+        .. ',"kicked":{' .. table.concat(kicked, ',') .. '}}')
 end
 answer = cmsgpack.pack({ is_told, outcomes, seq - last, is_unused })
 call('SET', ANSWERED, answer, 'EX', ANSWERED_S)
