@@ -138,7 +138,7 @@ def test_a_server_that_stands_still_catches_up(servers: list[ServerProcess]) -> 
         servers[0].signal(signal.SIGSTOP)
         try:
             before = [len(one.acked) for one in moving]
-            await crowd.talk_for(STOPPED_S)
+            await crowd.talk_little(STOPPED_S)
             assert all(len(one.acked) > acked for one, acked in zip(moving, before, strict=True))
         finally:
             servers[0].signal(signal.SIGCONT)
@@ -181,7 +181,7 @@ def test_members_begin_anew_when_redis_comes_back_empty(tmp_path: Path, redis: R
     async def story(crowd: Several) -> None:
         for _ in range(WIPES):
             await crowd.talk_on()
-            crowd.is_talking = False
+            crowd.hush()
             past = {one.epoch for one in crowd.listeners}
             told = [one.byes for one in crowd.listeners]
             await asyncio.to_thread(redis.kill)
@@ -234,7 +234,9 @@ def test_members_stay_while_their_server_has_lost_redis(tmp_path: Path, redis: R
         for cuts in range(1, CUTS + 1):
             await crowd.talk_for(crowd.dice.random() * MOST_LOAD_S)
             cable.hang()
+            crowd.hush()
             await crowd.until(lambda: not any(one.is_storing for one in cut_off))
+            crowd.talk()
             before = [len(one.acked) for one in speakers]
             await crowd.until(
                 lambda before=before: all(len(one.acked) > acked for one, acked in zip(speakers, before, strict=True))  # type: ignore[misc]
