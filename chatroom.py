@@ -557,8 +557,10 @@ class ChatSocket(FramesHandler, http.Answer):
         return await self.event_log.since(name, asked.at, asked.limit)
 
     def _send_people(self, asked: protocol.People) -> None:
-        total, people = self._member_room.people.page(asked.query, asked.offset, asked.limit)
-        self.post(protocol.encode(protocol.PeoplePage(total, people, asked.ref)))
+        people = self._member_room.people
+        people.count_for(self.person_id)
+        total, found = people.page(asked.query, asked.offset, asked.limit)
+        self.post(protocol.encode(protocol.PeoplePage(total, found, asked.ref)))
 
     @property
     def _member_room(self) -> Room:

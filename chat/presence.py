@@ -2,7 +2,8 @@
 
 Owns the people of one room, their sockets here, the other servers they are on, and their names. Knows no clock and
 sends nothing. Invariants: no two people present carry names that look alike, but for the moment in which another server
-has yet to hear of it; what is reported is netted, so that whoever came and went in between is not mentioned.
+has yet to hear of it; what is reported is netted, so that whoever came and went in between is not mentioned; who was
+told another number meanwhile hears the one that is, though nothing has changed for the others.
 """
 
 from bisect import bisect_left, insort
@@ -45,6 +46,7 @@ class People:
         self._by_name: list[tuple[str, str]] = []  # (folded name, id), sorted
         self._told: dict[str, Person | None] = {}  # who changed -> what the room last heard of him
         self._told_count = 0
+        self._counted_for: dict[str, int] = {}  # what single ones were told since
         self.is_crowd = False
 
     def __len__(self) -> int:
@@ -79,6 +81,7 @@ class People:
         if not here.sockets and not here.servers:
             self._remember(here.person.id)
             self._free(here.person)
+            self._counted_for.pop(here.person.id, None)
             del self._here[here.person.id]
 
     def rename(self, id: str, wish: str) -> Person:
@@ -157,6 +160,15 @@ class People:
 
     # Asking
 
+    def count_for(self, id: str) -> int:
+        """How many people are here, for somebody here who is told that, or who they are, out of turn.
+
+        By the next number he finds out whether he knows them all.
+        """
+        if self._told:
+            self._counted_for[id] = len(self)
+        return len(self)
+
     def page(self, query: str, offset: int, limit: int) -> tuple[int, list[Person]]:
         """How many people's names contain `query`, and some of them by name."""
         folded = query.casefold()
@@ -167,11 +179,12 @@ class People:
     def changes(self) -> Presence | None:
         """What changed since the last call, netted; None if nothing did."""
         told, self._told = self._told, {}
+        counted, self._counted_for = {*self._counted_for.values()}, {}
         was_crowd, self.is_crowd = self.is_crowd, len(self) > (_SMALL_AGAIN - 1 if self.is_crowd else CROWD)
         now = Presence(len(self))
         if not (was_crowd or self.is_crowd):
             _net(now, told, {id: self._here[id].person for id in told if id in self._here})
-        unchanged = not (now.joined or now.left or now.renamed) and now.present == self._told_count
+        unchanged = not (now.joined or now.left or now.renamed) and {self._told_count, *counted} == {now.present}
         self._told_count = now.present
         return None if unchanged else now
 

@@ -319,7 +319,7 @@ class Room:
             head=self.shown_seq,
             now=time.time_ns() // 1_000_000,
             you=self._me(member),
-            present=len(self.people),
+            present=self.people.count_for(member.person_id),
             limits=self._limits,
             rules=order.rules,
             roles=order.roles(),
@@ -377,6 +377,7 @@ class Room:
 
     def _news_since(self, then: "_Known", member: Member) -> bytes:
         """What was told to the members while this one was being fed, and is not an event."""
+        self.people.count_for(member.person_id)
         news: list[Presence | You | Status] = [self.people.changes_since(then.people)]
         me = self._me(member)
         if me != then.me:

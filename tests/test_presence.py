@@ -98,6 +98,38 @@ def test_a_rename_there_and_back_is_no_news() -> None:
     assert changes(people) == Presence(2, joined=[Person("bob", "Robert")], renamed=[Person("ann", "Anna")])
 
 
+@pytest.mark.parametrize("size", [3, CROWD + 50])
+def test_who_came_in_between_hears_of_who_was_there_then(size: int) -> None:
+    """He was told another number than the others, who have nothing to hear: as many went as came."""
+    people = room_of(*(f"name{number}" for number in range(size)))
+    people.join("new", "New", "socket")
+    assert people.count_for("new") == size + 1
+    people.leave("name0", "name0")
+    told = changes(people)
+    assert told.present == size
+    assert told.left == ([] if size > CROWD else ["name0"])
+
+
+def test_who_was_told_of_somebody_hears_that_they_are_fewer() -> None:
+    """Who came and went is no news to the others; whoever was told of him can ask."""
+    people = room_of("ann", "bob")
+    people.join("short", "Short", "socket")
+    people.count_for("ann")
+    people.leave("short", "socket")
+    assert changes(people) == Presence(2)
+    assert people.changes() is None
+
+
+def test_who_is_told_out_of_turn_and_goes_leaves_no_trace() -> None:
+    """As whoever came and went in between; and who is told when all know the same has nothing to hear later."""
+    people = room_of("ann")
+    people.count_for("ann")
+    people.join("short", "Short", "socket")
+    people.count_for("short")
+    people.leave("short", "socket")
+    assert people.changes() is None
+
+
 # Names
 
 

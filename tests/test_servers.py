@@ -135,6 +135,7 @@ def test_a_room_belongs_to_who_spoke_in_it_first(servers: list[ServerProcess]) -
         ann.say("mine")
         assert "role" not in told(bo, "you", id=bo.welcome["you"]["id"])
         bo.say("hello")
+        told(bo, "ack")
         bo.send(type="rules", ref="r", slow_s=5)
         assert told(bo, "error", ref="r")["code"] == "forbidden"
         ann.send(type="rules", ref="r", slow_s=5)
